@@ -16,8 +16,8 @@ def hard(n: int, shape: tuple[int, int, int], classes: int) -> tuple[Exact, Tens
     """A linear model, the `n` images of many that take the most pixels, and how many they take."""
     model, images, labels = problem(500, shape, classes)
     optimum = l0_optimum(model, images, labels)
-    chosen = optimum.argsort(descending=True)[:n]
-    return model, images[chosen], labels[chosen], optimum[chosen]
+    fewest = optimum.argsort(descending=True)[:n]
+    return model, images[fewest], labels[fewest], optimum[fewest]
 
 
 def ratio(attack: Attack, shape: tuple[int, int, int], classes: int) -> float:

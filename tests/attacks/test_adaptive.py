@@ -160,8 +160,8 @@ def test_a_gradient_may_promise_too_much_at_tied_maxima(untied: int, unfaithful:
     images = torch.full((8, 1, 2, 32), 0.5)
     images[..., 0, 0 : 2 * untied : 2] = 0.7  # one brightest pixel in these of 16 windows
     labels = torch.zeros(8, dtype=torch.int64)
-    seen = look(Batch(Brightness(), images, labels, random_numbers(images)), THREAT)
-    assert seen.unfaithful == unfaithful
+    result = look(Batch(Brightness(), images, labels, random_numbers(images)), THREAT)
+    assert result.unfaithful == unfaithful
 
 
 @pytest.mark.parametrize("name", HIDDEN)
@@ -199,9 +199,9 @@ def test_a_view_changes_no_answer():
         images, labels = of(model, 4)
         for steps in ("straight", "open", "skip"):
             view = View(steps, reach=THREAT.eps)
-            seen = Viewed(PGD(THREAT), view).wrap(model, images, random_numbers(images))
+            viewed = Viewed(PGD(THREAT), view).wrap(model, images, random_numbers(images))
             with torch.enable_grad():
-                through = seen(images.clone().requires_grad_())
+                through = viewed(images.clone().requires_grad_())
             assert torch.equal(through.detach(), model(images)), (name, steps)
             assert through.requires_grad or steps == "straight"
         assert len(labels) == 4
@@ -238,39 +238,39 @@ def test_random_answers_are_judged_by_most_draws():
 
 def test_images_that_withstand_the_mean_of_draws_are_attacked_again(monkeypatch):
     images, labels = of(digits_model(), 24)
-    view, found, spent = View(draws=8, random=True), [], []
-    for again in (0, 2):
-        monkeypatch.setattr(expected, "AGAIN", again)
+    view, fooled_within, passes = View(draws=8, random=True), [], []
+    for count in (0, 2):
+        monkeypatch.setattr(expected, "AGAIN", count)
         torch.manual_seed(0)
         noisy = Before(lambda images: images + 0.1 * torch.randn_like(images))
         counted = Counted(noisy, len(images), images.device)
         stream = random_numbers(images)
         adversarial = Expected("linf:0.15", view, 8)(counted, images, labels, generator=stream)
         sizes = size(adversarial - images, "linf")
-        found.append((sizes > 0) & (sizes <= 0.15 + TOLERANCE))
-        spent.append(counted.forwards)
-    once, twice = found
+        fooled_within.append((sizes > 0) & (sizes <= 0.15 + TOLERANCE))
+        passes.append(counted.forwards)
+    once, twice = fooled_within
     assert 0 < once.sum() <= twice.sum() < len(images)
-    assert (spent[1][once] == spent[0][once]).float().mean() > 0.8
-    assert (spent[1][~twice] > 1.5 * spent[0][~twice]).all()
+    assert (passes[1][once] == passes[0][once]).float().mean() > 0.8
+    assert (passes[1][~twice] > 1.5 * passes[0][~twice]).all()
 
 
 def test_what_depends_on_the_batch_is_seen():
     model = Before(lambda images: images - images.mean(0, keepdim=True))
     images, labels = digits_images(24)
     labels = model(images).argmax(1)
-    seen = look(Batch(model, images, labels, random_numbers(images)), THREAT)
-    assert seen.batch > 0.5
-    assert not seen.clean
+    result = look(Batch(model, images, labels, random_numbers(images)), THREAT)
+    assert result.batch > 0.5
+    assert not result.clean
 
 
 def test_a_plan_survives_json():
     model, _ = hiding("hard")
     images, labels = of(model)
     plan = make_plan(model, images, labels, THREAT, random_numbers(images))
-    again = Plan.from_json(plan.as_json())
-    assert again == plan
-    assert str(again.views[0]) in str(plan)
+    restored = Plan.from_json(plan.as_json())
+    assert restored == plan
+    assert str(restored.views[0]) in str(plan)
     assert str(CLEAN) == "The exact gradient leads attacks."
 
 
@@ -280,9 +280,11 @@ def test_it_works_in_l2():
     threat = Threat("l2", 1.5)
     plan = make_plan(model, images, labels, threat, random_numbers(images))
     assert not plan.clean
-    found = Adapted(threat, plan=plan)(model, images, labels)
+    adversarial = Adapted(threat, plan=plan)(model, images, labels)
     with torch.no_grad():
-        wrong = fooled(model(found), labels) & (size(found - images, "l2") <= threat.eps)
+        wrong = fooled(model(adversarial), labels) & (
+            size(adversarial - images, "l2") <= threat.eps
+        )
     assert wrong.float().mean() > 0.8
 
 
@@ -301,15 +303,15 @@ def test_pixels_that_cross_no_step_are_reverted():
     """All values change along straight-through gradients; what is left has to."""
     model = Binarised(digits_model()).eval()
     images, labels = of(model, 12)
-    found = Strong(Threat("l2", 1.0))(model, images, labels)
-    changed = (found != images).flatten(1)
-    fell = changed.any(1)
-    assert fell.sum() >= 8
-    assert fooled(model(found[fell]), labels[fell]).all()
-    rows, places = changed.nonzero(as_tuple=True)
-    undone = found[rows].flatten(1)
-    undone[torch.arange(len(rows)), places] = images.flatten(1)[rows, places]
-    assert not fooled(model(undone.view_as(found[rows])), labels[rows]).any()
+    adversarial = Strong(Threat("l2", 1.0))(model, images, labels)
+    changed = (adversarial != images).flatten(1)
+    was_fooled = changed.any(1)
+    assert was_fooled.sum() >= 8
+    assert fooled(model(adversarial[was_fooled]), labels[was_fooled]).all()
+    rows, pixels = changed.nonzero(as_tuple=True)
+    undone = adversarial[rows].flatten(1)
+    undone[torch.arange(len(rows)), pixels] = images.flatten(1)[rows, pixels]
+    assert not fooled(model(undone.view_as(adversarial[rows])), labels[rows]).any()
 
 
 def test_an_odd_number_of_draws_has_noise_too():

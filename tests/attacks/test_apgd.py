@@ -134,14 +134,14 @@ def test_passes(attack: type, options: dict, starts: int):
 def test_starts_in_turn_give_the_same(attack: type, monkeypatch: pytest.MonkeyPatch):
     model, (images, labels) = digits_model(), digits_images(60)
     attack = attack("linf:0.15", steps=5, restarts=3)
-    passes, found = [], []
+    passes, results = [], []
     for fill in (1024, 100, 1):
         monkeypatch.setattr("scotoma.attacks.apgd.batch_size", lambda *_, fill=fill: fill)
         counted = Counted(model, len(images), images.device)
-        found.append(attack(counted, images, labels))
+        results.append(attack(counted, images, labels))
         passes.append(int(counted.backwards.sum()))
-    assert torch.equal(found[0], found[2])
-    assert torch.equal(found[1], found[2])
+    assert torch.equal(results[0], results[2])
+    assert torch.equal(results[1], results[2])
     assert passes[0] > passes[2]  # what falls from the first start is spared the others
 
 

@@ -62,12 +62,12 @@ def test_answers_find_what_gradients_find(linear, images, norm):
     x, labels = x[correct], labels[correct]
     threat = Threat(norm, {"linf": 0.1, "l2": 0.5}[norm])
     box = BlackBox(lambda x: linear(x).numpy())
-    found = Adapted(threat, plan=Plan((BLIND,)))(box, x, labels)
+    adversarial = Adapted(threat, plan=Plan((BLIND,)))(box, x, labels)
     with torch.no_grad():
-        moved = (found != x).flatten(1).any(1)
-        assert bool((linear(found[moved]).argmax(1) != labels[moved]).all())
+        moved = (adversarial != x).flatten(1).any(1)
+        assert bool((linear(adversarial[moved]).argmax(1) != labels[moved]).all())
     assert bool(moved.all())
-    delta = (found - x).flatten(1).double()
+    delta = (adversarial - x).flatten(1).double()
     if norm == "linf":
         best, size = boxed_optimum(linear, x, labels), delta.abs().amax(1)
     else:

@@ -70,8 +70,8 @@ def test_more_queries_come_nearer_and_the_tolerance_saves_some():
     assert ends[0.03].mean() < ends[0.5].mean()
     assert (counted[0.0].forwards >= 1199).all()  # a direction and its opposite together
     assert counted[0.0].forwards.max() <= 1200
-    used = {tolerance: each.forwards.float() for tolerance, each in counted.items()}
-    assert used[0.5].max() < used[0.03].mean() < used[0.0].mean()
+    passes = {tolerance: each.forwards.float() for tolerance, each in counted.items()}
+    assert passes[0.5].max() < passes[0.03].mean() < passes[0.0].mean()
 
 
 def test_breaks_a_model_without_gradient():

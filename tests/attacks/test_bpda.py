@@ -35,7 +35,7 @@ class Stepped(nn.Module):
 
 def gradient(module: nn.Module, images: Tensor, weight: Tensor) -> Tensor:
     """Of the outputs times `weight`, as an attack inside BPDA gets it."""
-    seen = []
+    gradients = []
 
     def attack(
         model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
@@ -47,12 +47,12 @@ def gradient(module: nn.Module, images: Tensor, weight: Tensor) -> Tensor:
         assert torch.equal(out.signbit(), module(images).signbit())
         assert torch.equal(out, module(images))
         assert out.dtype == module(images).dtype
-        seen.append(torch.autograd.grad((out * weight).sum(), leaf)[0])
+        gradients.append(torch.autograd.grad((out * weight).sum(), leaf)[0])
         return images
 
     run = Counted(module, len(images), images.device)  # what it returns are no logits
     BPDA(attack)(run, images, torch.zeros(len(images), dtype=torch.int64))
-    return seen[0]
+    return gradients[0]
 
 
 def in_place(x: Tensor) -> Tensor:
@@ -162,12 +162,12 @@ def test_values_that_are_not_finite_are_kept():
     images = torch.rand(2, 1, 3, 3)
     odd = torch.tensor([torch.inf, -0.0, torch.nan])
     leaf = images.clone().requires_grad_()
-    seen = []
+    outputs = []
 
     def attack(
         model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
     ) -> Tensor:
-        seen.append(model(leaf).detach())
+        outputs.append(model(leaf).detach())
         return images
 
     BPDA(attack)(
@@ -176,7 +176,7 @@ def test_values_that_are_not_finite_are_kept():
         torch.zeros(2, dtype=torch.int64),
     )
     assert torch.equal(
-        seen[0].view(torch.int32), odd.expand_as(images).contiguous().view(torch.int32)
+        outputs[0].view(torch.int32), odd.expand_as(images).contiguous().view(torch.int32)
     )
 
 

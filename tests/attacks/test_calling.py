@@ -49,12 +49,12 @@ def test_attacks_work_in_inference_mode(attack):
     with torch.inference_mode():
         inside = attack(model, images, labels)
         # weights, images and labels made in the mode have no gradients outside of it either
-        made = linear_model((1, 3, 3), 3)
-        own = attack(made, images.clone(), labels.clone())
+        inference_model = linear_model((1, 3, 3), 3)
+        own = attack(inference_model, images.clone(), labels.clone())
         assert torch.is_inference_mode_enabled()
     assert torch.equal(inside, expected)
     assert torch.equal(own, expected)
-    assert torch.equal(attack(made, images, labels), expected)
+    assert torch.equal(attack(inference_model, images, labels), expected)
 
 
 def test_hidden_weights_of_inference_mode_are_refused():
@@ -68,15 +68,17 @@ def test_hidden_weights_of_inference_mode_are_refused():
 def test_an_audit_works_in_inference_mode(tmp_path):
     model = linear_model((1, 3, 3), 3)
     data = images_and_labels(model, 30)
-    what: Any = {"probes": ["robustness"], "attack": "pgd"}
-    expected = scotoma.audit(model, data, "linf:0.1", **what)["robustness"].numbers
+    options: Any = {"probes": ["robustness"], "attack": "pgd"}
+    expected = scotoma.audit(model, data, "linf:0.1", **options)["robustness"].numbers
     with torch.inference_mode():
         own = linear_model((1, 3, 3), 3), tuple(each.clone() for each in data)
-        found = scotoma.audit(model, data, "linf:0.1", **what)["robustness"].numbers
-        report = scotoma.audit(own[0], own[1], "linf:0.1", **what)  # type: ignore[arg-type]
-        made = report["robustness"].numbers
+        ordinary = scotoma.audit(model, data, "linf:0.1", **options)["robustness"].numbers
+        report = scotoma.audit(own[0], own[1], "linf:0.1", **options)  # type: ignore[arg-type]
+        inference = report["robustness"].numbers
     assert expected["robust_accuracy"] < 1
-    assert found["robust_accuracy"] == made["robust_accuracy"] == expected["robust_accuracy"]
+    assert (
+        ordinary["robust_accuracy"] == inference["robust_accuracy"] == expected["robust_accuracy"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,9 +159,9 @@ def test_images_that_have_a_gradient_give_none_to_the_result():
     model = linear_model((1, 3, 3), 3).requires_grad_()
     images, labels = images_and_labels(model)
     for attack in (PGD("linf:0.3"), MinLinf("linf")):
-        made = attack(model, images.clone().requires_grad_(), labels)
-        assert not made.requires_grad
-        assert torch.equal(made, attack(model, images, labels))
+        adversarial = attack(model, images.clone().requires_grad_(), labels)
+        assert not adversarial.requires_grad
+        assert torch.equal(adversarial, attack(model, images, labels))
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
 
 

@@ -102,8 +102,8 @@ def test_closes_in_on_an_image_that_nothing_around_the_box_fools(monkeypatch):
 
     images = 0.5 + 1e-3 * torch.randn(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(20, dtype=torch.int64)
-    found = DDN("l2")(Shell(), images, labels)
-    assert fooled(Shell()(found), labels).all()
-    assert (found - 0.5).flatten(1).norm(dim=1).max() < 0.3
+    adversarial = DDN("l2")(Shell(), images, labels)
+    assert fooled(Shell()(adversarial), labels).all()
+    assert (adversarial - 0.5).flatten(1).norm(dim=1).max() < 0.3
     monkeypatch.setattr(ddn, "PATIENCE", 1000)
     assert torch.equal(DDN("l2")(Shell(), images, labels), images)

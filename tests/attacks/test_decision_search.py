@@ -60,8 +60,8 @@ def test_repeated_images_have_the_random_numbers_of_each_time():
     expected = torch.cat([random.uniform(like[:n]) for random in times])
     assert torch.equal(repeated.random.uniform(like), expected)
     keep = torch.tensor([1, 2, n, n + 3])
-    again = torch.cat([random.uniform(like[:n]) for random in times])
-    assert torch.equal(repeated.random.select(keep).uniform(like[:4]), again[keep])
+    numbers = torch.cat([random.uniform(like[:n]) for random in times])
+    assert torch.equal(repeated.random.select(keep).uniform(like[:4]), numbers[keep])
     last = torch.tensor([n + 1])
     assert torch.equal(
         repeated.random.select(last).fork(7).uniform(like[:1]),

@@ -136,9 +136,9 @@ def test_climbs_out_of_a_flat_posterior(depth: float):
 def test_the_posterior_is_that_of_analysis_by_synthesis():
     model = AnalysisBySynthesis(ClassVAEs(SHAPE, 3))
     logits = torch.tensor([[-1.0, -2, -3], [-9, -12, -10.5], [-200, -300, -400]])
-    mine = Posterior(1.0, float(model.floor))(logits)
-    assert torch.allclose(mine, model.probabilities(logits), atol=1e-6)
-    assert torch.allclose(mine[2], torch.tensor([1 / 3] * 3))
+    probabilities = Posterior(1.0, float(model.floor))(logits)
+    assert torch.allclose(probabilities, model.probabilities(logits), atol=1e-6)
+    assert torch.allclose(probabilities[2], torch.tensor([1 / 3] * 3))
     assert torch.allclose(Posterior()(logits), logits.softmax(1))
     assert torch.allclose(Posterior(0.5)(logits), (logits / 2).softmax(1))
     each = torch.tensor(
@@ -169,11 +169,11 @@ def test_the_surest_image_is_kept_when_it_overshoots():
         Distal(confidence=0.999999999, rate=1.5, steps=steps, posterior=posterior)
         for steps in range(25)
     ]
-    found = [
+    confidences = [
         float(confidence(model, path(model, start, target), target, posterior)) for path in paths
     ]
-    assert all(later >= earlier for earlier, later in pairwise(found))
-    assert found[-1] > found[0]
+    assert all(later >= earlier for earlier, later in pairwise(confidences))
+    assert confidences[-1] > confidences[0]
 
 
 @pytest.mark.parametrize("gradient", ["bpda", "estimate"])

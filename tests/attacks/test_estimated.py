@@ -46,7 +46,7 @@ def gradients(
     model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, times: int = 1, **settings: object
 ) -> Tensor:
     """The gradient that an attack inside `Estimated` gets the last of so many `times`."""
-    seen = []
+    results = []
 
     def attack(
         model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
@@ -54,14 +54,14 @@ def gradients(
         assert generator is not None
         assert isinstance(model, PerImage)
         assert not model.reduced
-        seen.extend(Oracle(model, labels).value_and_grad(images, loss) for _ in range(times))
+        results.extend(Oracle(model, labels).value_and_grad(images, loss) for _ in range(times))
         return images
 
     Estimated(attack, **settings)(model, images, labels)  # type: ignore[arg-type]
     exact = Oracle(model, labels).value_and_grad(images, loss)
-    assert torch.equal(seen[-1].loss, exact.loss)
-    assert torch.equal(seen[-1].fooled, exact.fooled)
-    return seen[-1].gradient
+    assert torch.equal(results[-1].loss, exact.loss)
+    assert torch.equal(results[-1].fooled, exact.fooled)
+    return results[-1].gradient
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 6), (3, 5, 4)])
@@ -97,11 +97,11 @@ def test_random_directions_are_right_on_average():
     model, images, labels = problem(6, (1, 4, 4))
     exact = Oracle(model, labels).value_and_grad(images, margin).gradient
     few, many = (gradients(model, images, labels, margin, directions=k) for k in (40, 4000))
-    far, near = (float((found - exact).norm() / exact.norm()) for found in (few, many))
+    far, near = (float((estimate - exact).norm() / exact.norm()) for estimate in (few, many))
     assert near < 0.1
     assert 5 < far / near < 20, "with the root of their number"
-    again = gradients(model, images, labels, margin, times=2, directions=40)
-    assert not torch.allclose(again, few), "every gradient draws its own"
+    repeated = gradients(model, images, labels, margin, times=2, directions=40)
+    assert not torch.allclose(repeated, few), "every gradient draws its own"
 
 
 @pytest.mark.parametrize("directions", [None, 40])
@@ -123,19 +123,19 @@ def test_passes_are_charged_exactly(directions: int | None, price: int):
     labels = labels.clone()
     labels[:2] = (labels[:2] + 1) % 5
     counted = Counted(model, len(images), images.device, reduced=True)
-    found = Estimated(FMN("linf", steps=3), directions=directions)(counted, images, labels)
+    adversarial = Estimated(FMN("linf", steps=3), directions=directions)(counted, images, labels)
     assert counted.forwards.tolist() == [1] * 2 + [1 + 3 * (1 + price) + 1] * (len(images) - 2)
     assert counted.backwards.tolist() == [0] * len(images)
-    assert torch.equal(found[:2], images[:2])
+    assert torch.equal(adversarial[:2], images[:2])
 
 
 def test_blocks_of_any_size_give_the_same(monkeypatch):
     model, images, labels = problem(5, (3, 4, 4))
     whole = gradients(model, images, labels, cross_entropy)
-    asked = []
+    pixel_counts = []
 
     def small(device: torch.device, pixels: int) -> int:
-        asked.append(pixels)
+        pixel_counts.append(pixels)
         return 14
 
     monkeypatch.setattr("scotoma.attacks.estimated.batch_size", small)
@@ -143,7 +143,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch):
     handle = model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     parts = gradients(model, images, labels, cross_entropy)
     handle.remove()
-    assert asked == [48]
+    assert pixel_counts == [48]
     assert max(sizes) <= 14
     assert torch.allclose(parts, whole, atol=1e-6)
 
@@ -159,15 +159,15 @@ def test_never_in_reduced_precision():
 def test_an_attack_within_an_attack_is_charged_for_its_images():
     model, images, labels = problem(6, (1, 4, 4))
     counted = Counted(model, len(images), images.device)
-    chosen = torch.tensor([4, 1])
+    rows = torch.tensor([4, 1])
 
     def attack(
         model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
     ) -> Tensor:
-        inner = select(model, chosen)
-        first = Oracle(inner, labels[chosen])
-        first.select(torch.tensor([1])).value_and_grad(images[chosen[1:]], margin)
-        inner(images[chosen])  # an attack that does not say
+        inner = select(model, rows)
+        first = Oracle(inner, labels[rows])
+        first.select(torch.tensor([1])).value_and_grad(images[rows[1:]], margin)
+        inner(images[rows])  # an attack that does not say
         return images
 
     Estimated(attack)(counted, images, labels)
@@ -181,10 +181,10 @@ def test_a_loss_without_a_slope_costs_nothing():
     def half(logits: Tensor, labels: Tensor) -> Tensor:
         return margin(logits, labels) * (torch.arange(len(labels)) % 2)
 
-    found = gradients(counted, images, labels, half)
+    slopes = gradients(counted, images, labels, half)
     assert counted.forwards.tolist() == [2, 2 + 32] * 3, "one of them for the exact gradient"
-    assert (found[::2] == 0).all()
-    assert (found[1::2] != 0).any()
+    assert (slopes[::2] == 0).all()
+    assert (slopes[1::2] != 0).any()
 
 
 def test_pgd_wins_where_rounding_hides_the_gradient():
@@ -207,10 +207,10 @@ def test_gradients_that_are_not_finite_do_not_spread():
             return torch.stack([images.sum((1, 2, 3)) - 8, 0 * far], 1)
 
     images, labels = torch.full((3, 1, 4, 4), 0.49), torch.ones(3, dtype=torch.int64)
-    found = gradients(Undefined(), images, labels, margin)
-    assert found.isfinite().all()
-    assert (found[:, 0, 0, 0] == 0).all()
-    assert torch.allclose(found[:, 0, 1:], torch.ones(3, 3, 4), atol=1e-4)
+    slopes = gradients(Undefined(), images, labels, margin)
+    assert slopes.isfinite().all()
+    assert (slopes[:, 0, 0, 0] == 0).all()
+    assert torch.allclose(slopes[:, 0, 1:], torch.ones(3, 3, 4), atol=1e-4)
 
 
 def test_nothing_to_do():

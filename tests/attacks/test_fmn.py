@@ -158,9 +158,9 @@ def l1_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
     steepness, order = slope.abs().sort(dim=2, descending=True)
     room = torch.where(slope > 0, 1 - x, x).gather(2, order)
     missing = lack[..., None] - (steepness * room).cumsum(2) + steepness * room
-    spent = (missing / steepness.clamp_min(1e-12)).clamp_min(0).minimum(room).sum(2)
+    cost = (missing / steepness.clamp_min(1e-12)).clamp_min(0).minimum(room).sum(2)
     reached = (steepness * room).sum(2) >= lack
-    return spent.masked_fill(~reached, torch.inf).scatter(1, labels[:, None], torch.inf).amin(1)
+    return cost.masked_fill(~reached, torch.inf).scatter(1, labels[:, None], torch.inf).amin(1)
 
 
 @FAR

@@ -77,15 +77,15 @@ def test_one_step_is_fgsm():
 def test_contract(name: str, threat: Threat):
     model, (images, labels) = digits_model(), digits_images(80)
     counted = Counted(model, 80, images.device)
-    found = ATTACKS[name](threat)(counted, images, labels)
-    change = (found - images).flatten(1)
+    adversarial = ATTACKS[name](threat)(counted, images, labels)
+    change = (adversarial - images).flatten(1)
     assert (
         change.abs().amax(1) if threat.norm == "linf" else change.norm(dim=1)
     ).max() <= threat.eps + TOLERANCE
-    assert found.min() >= 0
-    assert found.max() <= 1
-    wrong, won = fooled(model(images), labels), fooled(model(found), labels)
-    assert torch.equal((found != images).flatten(1).any(1), won & ~wrong), (
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    wrong, won = fooled(model(images), labels), fooled(model(adversarial), labels)
+    assert torch.equal((adversarial != images).flatten(1).any(1), won & ~wrong), (
         "unchanged where wrong already or not fooled"
     )
     assert (won & ~wrong).any()
@@ -98,11 +98,11 @@ def test_contract(name: str, threat: Threat):
 def test_all_steps_when_it_must_not_stop(name: str):
     model, (images, labels) = digits_model(), digits_images(20)
     counted = Counted(model, 20, images.device)
-    found = ATTACKS[name](LINF, until_fooled=False)(counted, images, labels)
+    last = ATTACKS[name](LINF, until_fooled=False)(counted, images, labels)
     assert counted.backwards.tolist() == [10] * 20
-    assert (found != images).flatten(1).any(1).all()
+    assert (last != images).flatten(1).any(1).all()
     early = ATTACKS[name](LINF)(model, images, labels)
-    assert (fooled(model(found), labels).sum() >= fooled(model(early), labels).sum() - 1).item()
+    assert (fooled(model(last), labels).sum() >= fooled(model(early), labels).sum() - 1).item()
 
 
 def test_gradients_that_are_zero_or_not_numbers():
@@ -112,5 +112,5 @@ def test_gradients_that_are_zero_or_not_numbers():
 
     images, labels = digits_images(4)
     for name in NAMES:
-        found = ATTACKS[name](LINF)(Broken(), images, labels)
-        assert torch.equal(found, images)
+        adversarial = ATTACKS[name](LINF)(Broken(), images, labels)
+        assert torch.equal(adversarial, images)

@@ -29,9 +29,9 @@ def model(
     last = [layer for layer in vaes.decoder if isinstance(layer, nn.ConvTranspose2d)][-1]
     assert last.bias is not None
     last.bias.data = torch.tensor(levels).logit(1e-7)
-    made = AnalysisBySynthesis(vaes, binary=binary, samples=5, steps=steps)
-    freeze(made)
-    return made
+    classifier = AnalysisBySynthesis(vaes, binary=binary, samples=5, steps=steps)
+    freeze(classifier)
+    return classifier
 
 
 def flat(*levels: float) -> Tensor:
@@ -40,27 +40,27 @@ def flat(*levels: float) -> Tensor:
 
 def test_goes_straight_to_the_nearest_class_and_no_farther():
     images, labels = flat(0.0, 0.25, 1.0, 0.05), torch.tensor([0, 1, 2, 0])
-    found = LatentDescent("l2")(model(), images, labels)
+    adversarial = LatentDescent("l2")(model(), images, labels)
     edge = torch.tensor([0.15, 0.15, 0.65, 0.15])  # half way between the levels
-    assert torch.allclose(found, edge[:, None, None, None].expand_as(found), atol=2e-3)
-    assert torch.equal(model()(found).argmax(1), torch.tensor([1, 0, 1, 1]))
+    assert torch.allclose(adversarial, edge[:, None, None, None].expand_as(adversarial), atol=2e-3)
+    assert torch.equal(model()(adversarial).argmax(1), torch.tensor([1, 0, 1, 1]))
 
 
 def test_binarised_input_only_moves_what_must_cross_the_threshold():
     """And just across it; a pixel that is bright already stays where it is."""
     images, labels = flat(0.2), torch.tensor([0])
     images[0, 0, 3, 3] = 0.9
-    made = model(binary=True, levels=(0.0, 0.7, 1.0))
-    found = LatentDescent("l2")(made, images, labels)
-    assert torch.equal(found, torch.where(images == 0.9, 0.9, 0.5))
-    assert made(found).argmax(1) == 2
+    classifier = model(binary=True, levels=(0.0, 0.7, 1.0))
+    adversarial = LatentDescent("l2")(classifier, images, labels)
+    assert torch.equal(adversarial, torch.where(images == 0.9, 0.9, 0.5))
+    assert classifier(adversarial).argmax(1) == 2
 
 
 def test_wrong_images_stay_and_passes_are_charged():
     images, labels = flat(0.0, 0.0, 1.0), torch.tensor([0, 1, 2])
     counted = Counted(model(), 3, images.device)
-    found = LatentDescent("l2", steps=10, halvings=4)(counted, images, labels)
-    assert torch.equal(found[1], images[1])
+    adversarial = LatentDescent("l2", steps=10, halvings=4)(counted, images, labels)
+    assert torch.equal(adversarial[1], images[1])
     # one for the image, one a step until it fools, four to draw it back: at 6 of 10 from 0
     # towards 0.3, from 1 at the same share
     assert counted.forwards.tolist() == [1 + 6 + 4, 1, 1 + 6 + 4]
@@ -69,11 +69,11 @@ def test_wrong_images_stay_and_passes_are_charged():
 
 def test_batches_change_nothing():
     images = flat(*torch.linspace(0, 1, 6).tolist())
-    made = model()
-    labels = made(images).argmax(1)
+    classifier = model()
+    labels = classifier(images).argmax(1)
     attack = LatentDescent("l2", steps=10)
-    whole = attack(made, images, labels)
-    parts = [attack(made, images[part], labels[part]) for part in torch.arange(6).split(4)]
+    whole = attack(classifier, images, labels)
+    parts = [attack(classifier, images[part], labels[part]) for part in torch.arange(6).split(4)]
     assert not torch.equal(whole, images)
     assert torch.allclose(whole, torch.cat(parts), atol=1e-5)
 

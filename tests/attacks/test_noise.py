@@ -82,11 +82,11 @@ def test_contrast_draws_no_random_numbers():
 
 
 def test_contrast_meets_every_grey_at_every_level():
-    images, seen = torch.full((1, 1, 2, 2), 0.4), set()
+    images, values = torch.full((1, 1, 2, 2), 0.4), set()
 
     class Watch(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            seen.update(round(value, 4) for value in images[:, 0, 0, 0].tolist())
+            values.update(round(value, 4) for value in images[:, 0, 0, 0].tolist())
             return torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
 
     Contrast("linf")(Watch(), images, torch.ones(1, dtype=torch.int64))
@@ -96,4 +96,4 @@ def test_contrast_meets_every_grey_at_every_level():
         for grey in range(11)
         for level in range(1, 9)
     }
-    assert seen == moves
+    assert values == moves

@@ -165,6 +165,6 @@ def test_a_cut_graph_has_no_gradient_while_weights_have():
             return self.layer(images.detach().flatten(1).round())
 
     images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
-    found = Oracle(Cut(), labels).value_and_grad(images, cross_entropy)
-    assert torch.equal(found.gradient, torch.zeros_like(images))
-    assert found.loss.isfinite().all()
+    result = Oracle(Cut(), labels).value_and_grad(images, cross_entropy)
+    assert torch.equal(result.gradient, torch.zeros_like(images))
+    assert result.loss.isfinite().all()

@@ -43,8 +43,8 @@ def test_what_was_not_fooled_stays_and_passes_are_charged():
     counted = Counted(model, len(images), images.device)
     wrong = labels.clone()
     wrong[:2] = (wrong[:2] + 1) % 5
-    found = Refined(BPDA(DDN("l2", steps=5)))(counted, images, wrong)
-    assert torch.equal(found[:2], images[:2])
+    adversarial = Refined(BPDA(DDN("l2", steps=5)))(counted, images, wrong)
+    assert torch.equal(adversarial[:2], images[:2])
     assert counted.forwards[:2].tolist() == [1, 1]
     assert Refined(DDN("l2")).norm == "l2"
 

@@ -60,13 +60,13 @@ class White(nn.Module):
 def test_many_draws_at_once_find_what_one_after_the_other_does(kind, persistence, monkeypatch):
     model, (images, labels) = digits_model(), digits_images(12)
     attack = kind("l2", draws=100, persistence=persistence)
-    rounds, found = [], []
+    rounds, results = [], []
     for most in (16, 1):
         monkeypatch.setattr("scotoma.attacks.core.search.AHEAD", most)
         calls = nn.Sequential(model)
         calls.register_forward_hook(lambda *_, most=most: rounds.append(most))
-        found.append(attack(calls, images, labels))
-    assert torch.equal(*found)
+        results.append(attack(calls, images, labels))
+    assert torch.equal(*results)
     assert rounds.count(16) < 0.8 * rounds.count(1)
 
 

@@ -56,8 +56,8 @@ def test_an_attack_fools_a_model_with_a_constant_in_its_logits(attack: str):
     """A constant of 1e5 once hid all successes by less than one, its rounding by a wide guess."""
     model = linear_model(SHAPE, 5)
     images, labels = clearly_classified(model, saturated_images(12, SHAPE))
-    found = make(attack, "linf:0.3")(Raised(model).eval(), images, labels)
-    wrong = Raised(model)(found).argmax(1) != labels
+    adversarial = make(attack, "linf:0.3")(Raised(model).eval(), images, labels)
+    wrong = Raised(model)(adversarial).argmax(1) != labels
     alone = make(attack, "linf:0.3")(model, images, labels)
     assert wrong.sum() >= (model(alone).argmax(1) != labels).sum() > 0
 
@@ -66,10 +66,10 @@ def test_an_attack_fools_a_model_with_a_constant_in_its_logits(attack: str):
 def test_an_attack_fools_a_model_with_a_masked_class_as_without(attack: str):
     model = linear_model(SHAPE, 5)
     images, labels = clearly_classified(model, saturated_images(12, SHAPE))
-    found = [
+    results = [
         make(attack, "linf:0.3")(each, images, labels) for each in (model, Masked(model).eval())
     ]
-    wrong = [model(each).argmax(1) != labels for each in found]
+    wrong = [model(each).argmax(1) != labels for each in results]
     assert wrong[0].any()
     assert torch.equal(*wrong)
 
@@ -86,8 +86,8 @@ def test_l2_is_as_small_with_a_masked_class():
 
 def test_records_count_successes_beside_a_masked_class():
     model, zeros = Masked(nn.Flatten()), torch.zeros(1, dtype=torch.int64)
-    images, found = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([[[[0.4, 0.6]]]])
-    frame = measure(model, zeros, images, zeros, found, (zeros, zeros))
+    images, adversarial = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([[[[0.4, 0.6]]]])
+    frame = measure(model, zeros, images, zeros, adversarial, (zeros, zeros))
     assert frame["success"].to_list() == [True]
 
 

@@ -67,5 +67,5 @@ def test_registered_for_l0_alone():
 
 def test_repeats_itself():
     model, (images, labels) = digits_model(), digits_images(10)
-    first, again = (SigmaZero("l0", steps=30)(model, images, labels) for _ in range(2))
-    assert torch.equal(first, again)
+    first, second = (SigmaZero("l0", steps=30)(model, images, labels) for _ in range(2))
+    assert torch.equal(first, second)

@@ -79,11 +79,11 @@ def test_the_random_step_is_cut_to_the_range():
     model = linear_model(SHAPE, 4)
     images = torch.zeros((9, *SHAPE))
     labels = model(images + 0.01).argmax(1)
-    seen = []
-    model.register_forward_hook(lambda _, given, __: seen.append(given[0].detach().clone()))
+    inputs = []
+    model.register_forward_hook(lambda _, args, __: inputs.append(args[0].detach().clone()))
     RandFGSM(Threat("linf", 0.2))(model, images, labels)
-    assert seen[0].min() == 0
-    assert 0.3 < (seen[0] > 0).float().mean() < 0.7
+    assert inputs[0].min() == 0
+    assert 0.3 < (inputs[0] > 0).float().mean() < 0.7
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,18 +91,18 @@ def test_the_random_step_is_cut_to_the_range():
 def test_inside_ball_and_range_at_the_price_of_one_gradient(name: str, threat: Threat):
     model, (images, labels) = digits_model(), digits_images(60)
     counted = Counted(model, 60, images.device)
-    found = ATTACKS[name](threat)(
+    adversarial = ATTACKS[name](threat)(
         counted, images, labels, generator=Randomness(0, torch.arange(60))
     )
-    change = (found - images).flatten(1)
+    change = (adversarial - images).flatten(1)
     assert (
         change.abs().amax(1) if threat.norm == "linf" else change.norm(dim=1)
     ).max() <= threat.eps + TOLERANCE
-    assert found.min() >= 0
-    assert found.max() <= 1
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
     assert counted.forwards.tolist() == [1] * 60
     assert counted.backwards.tolist() == [1] * 60
-    nearer = (margin(model(found), labels) > margin(model(images), labels)).float().mean()
+    nearer = (margin(model(adversarial), labels) > margin(model(images), labels)).float().mean()
     assert nearer > (0.6 if name.endswith("ll") else 0.9), (
         "the least likely class is not the nearest"
     )

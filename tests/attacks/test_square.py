@@ -51,9 +51,9 @@ def test_asks_for_no_gradient_and_stays_inside(text: str):
     assert counted.forwards.max() <= 301 * 4 / 3
     assert size(adversarial - images, threat.norm).max() <= threat.eps + TOLERANCE
     assert ((adversarial >= 0) & (adversarial <= 1)).all()
-    fell = fooled(model(adversarial), labels)
-    assert torch.equal(adversarial[~fell], images[~fell])
-    assert 0 < fell.float().mean() < 1
+    success = fooled(model(adversarial), labels)
+    assert torch.equal(adversarial[~success], images[~success])
+    assert 0 < success.float().mean() < 1
     assert torch.equal(
         adversarial,
         Square(threat, queries=300)(model, images, labels, generator=Randomness.default(images)),

@@ -25,12 +25,12 @@ def source(linear) -> Classifier:
 
 def test_the_model_itself_as_a_source_is_the_attack_itself():
     model, (images, labels) = digits_model(), digits_images(50)
-    found = Transfer(THREAT, (Classifier.of(model),))(model, images, labels)
+    adversarial = Transfer(THREAT, (Classifier.of(model),))(model, images, labels)
     alone = MIM(THREAT, steps=20, until_fooled=False)(model, images, labels)
     won = fooled(model(alone), labels)
     assert won.any()
-    assert torch.allclose(found[won], alone[won], atol=1e-6)
-    assert torch.equal(found[~won], images[~won])
+    assert torch.allclose(adversarial[won], alone[won], atol=1e-6)
+    assert torch.equal(adversarial[~won], images[~won])
 
 
 def test_only_answers_are_asked_of_the_model(source):
@@ -51,9 +51,9 @@ def test_a_model_without_gradients_falls_to_it(source):
     images, labels = digits_images(60)
     own = MIM(THREAT)(Rounded(), images, labels)
     assert torch.equal(own, images)
-    found = Transfer(THREAT, (source,))(Rounded(), images, labels)
+    adversarial = Transfer(THREAT, (source,))(Rounded(), images, labels)
     right = ~fooled(Rounded()(images), labels)
-    assert fooled(Rounded()(found), labels)[right].float().mean() > 0.7
+    assert fooled(Rounded()(adversarial), labels)[right].float().mean() > 0.7
 
 
 def test_more_sources_find_no_less(source):
@@ -81,5 +81,5 @@ def test_without_sources_it_says_what_to_give():
 
 def test_a_source_may_be_any_module(source):
     model, (images, labels) = digits_model(), digits_images(20)
-    found = Transfer(THREAT, (source.module,))(model, images, labels)
-    assert torch.equal(found, Transfer(THREAT, (source,))(model, images, labels))
+    adversarial = Transfer(THREAT, (source.module,))(model, images, labels)
+    assert torch.equal(adversarial, Transfer(THREAT, (source,))(model, images, labels))
