@@ -60,10 +60,10 @@ def test_archives_are_read_in_place(tmp_path, ending):
     assert (len(data.train), len(data.test), data.shape) == (50, 10, (3, 32, 32))
     assert data.classes[0] == "airplane"
     assert data.classes[9] == "truck"
-    held = batch(10, 5)
+    content = batch(10, 5)
     images = data.test.images(torch.arange(10))
-    assert torch.equal(data.test.labels, torch.tensor(held[b"labels"]))
-    assert images[3, 1, 2, 4].item() == pytest.approx(held[b"data"][3, 1024 + 2 * 32 + 4] / 255)
+    assert torch.equal(data.test.labels, torch.tensor(content[b"labels"]))
+    assert images[3, 1, 2, 4].item() == pytest.approx(content[b"data"][3, 1024 + 2 * 32 + 4] / 255)
     unpacked(tmp_path / "open" / "cifar-10")
     assert load_data("cifar-10", tmp_path / "open").sha256 == data.sha256
     assert sorted(path.name for path in (tmp_path / "cifar-10").iterdir()) == [

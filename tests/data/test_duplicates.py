@@ -67,10 +67,10 @@ def test_files_are_compared(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(PIXELS[row, 0]).save(path)
     (tmp_path / "train/b").mkdir()
-    said = with_duplicates_noted(load_data(f"folder:{tmp_path}")).notes
-    assert len(said) == 2
-    assert " occurs among the training images" in said[0]
-    assert "(such as class b)" in said[1]
+    texts = with_duplicates_noted(load_data(f"folder:{tmp_path}")).notes
+    assert len(texts) == 2
+    assert " occurs among the training images" in texts[0]
+    assert "(such as class b)" in texts[1]
 
 
 def test_an_audit_refuses_training_images_as_test_images(linear, digits):

@@ -65,8 +65,8 @@ def test_sizes_are_those_of_torchvision(size, recipe, box):
     filter = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
     resized = image.resize(box[0], filter[recipe.interpolation])
     (left, top), (height, width) = box[1], recipe.size
-    wanted = np.asarray(resized)[top : top + height, left : left + width]
-    assert np.array_equal(np.asarray(prepared(image, recipe)), wanted)
+    expected = np.asarray(resized)[top : top + height, left : left + width]
+    assert np.array_equal(np.asarray(prepared(image, recipe)), expected)
 
 
 def test_stored_pixels():
@@ -105,10 +105,10 @@ def test_orientation_is_that_of_the_camera(tmp_path):
 
 def test_modes_and_frames():
     colour = Image.fromarray(ramp(5, 4))
-    wanted = ramp(5, 4).transpose(2, 0, 1)
+    expected = ramp(5, 4).transpose(2, 0, 1)
     clear = colour.copy()
     clear.putalpha(7)
-    assert np.array_equal(decode(png(clear), "clear"), wanted)  # transparency is dropped
+    assert np.array_equal(decode(png(clear), "clear"), expected)  # transparency is dropped
     few = Image.fromarray(np.tile(np.array([[0, 1], [2, 3]], np.uint8), (2, 2)), "P")
     few.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
     pixels = decode(png(few, transparency=bytes([0, 128, 255, 255])), "palette")
@@ -155,8 +155,8 @@ def test_several_sizes_are_made_equal(tmp_path):
     bicubic = load_data(f"folder:{tmp_path}", size=24, interpolation="bicubic")
     assert len({*hashes, bicubic.sha256}) == 5
     pixels = np.array(prepared(Image.fromarray(ramp(30, 40)), InputSpec((24, 24), (24, 24))))
-    wanted = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-    assert torch.equal(only(tmp_path, size=24), wanted)
+    expected = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    assert torch.equal(only(tmp_path, size=24), expected)
 
 
 def test_the_model_says_how_unless_all_images_have_its_size_or_are_smaller(tmp_path):
@@ -309,9 +309,9 @@ def test_expected_images_are_decoded_before_they_are_asked_for():
     while len(files.reads) < 12 and time.monotonic() < deadline:
         threading.Event().wait(0.01)
     assert sorted(files.reads) == list(range(12))
-    got = torch.cat([split.images(first), split.images(second)])
+    images = torch.cat([split.images(first), split.images(second)])
     assert len(files.reads) == 12
-    assert (got[:, 0, 0, 0] * 255).round().tolist() == list(range(12))
+    assert (images[:, 0, 0, 0] * 255).round().tolist() == list(range(12))
     split.images(first)
     assert len(files.reads) == 18
 

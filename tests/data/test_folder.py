@@ -42,10 +42,10 @@ def test_classes_labels_and_pixels(tmp_path):
         1,
     )
     assert data.test.labels.tolist() == [1, 1, 2]
-    got = data.test.images(torch.tensor([2, 0]))
-    assert got.dtype == torch.float32
+    images = data.test.images(torch.tensor([2, 0]))
+    assert images.dtype == torch.float32
     assert torch.equal(
-        got[:, 0], torch.from_numpy(np.stack([GREY // 2, 255 - GREY]).astype(np.float32) / 255)
+        images[:, 0], torch.from_numpy(np.stack([GREY // 2, 255 - GREY]).astype(np.float32) / 255)
     )
 
 
@@ -91,15 +91,15 @@ def test_memory_holds_names_and_not_images(tmp_path):
     load_data(f"folder:{tmp_path}").test.images(torch.arange(4))  # what Pillow imports at first
     tracemalloc.start()
     data = load_data(f"folder:{tmp_path}")
-    held, opened = tracemalloc.get_traced_memory()
+    in_use, peak = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     for batch in torch.arange(61).split(4):
         data.test.images(batch)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert held < 60 * 200 + 20_000
-    assert most < held + 3 * 4 * 4 * pixels.size < 60 * 4 * pixels.size
-    assert opened < 60 * 4 * pixels.size  # how many files are in work depends on the threads
+    assert in_use < 60 * 200 + 20_000
+    assert most < in_use + 3 * 4 * 4 * pixels.size < 60 * 4 * pixels.size
+    assert peak < 60 * 4 * pixels.size  # how many files are in work depends on the threads
 
 
 def test_mixed_sizes_are_refused_at_once(tmp_path):

@@ -34,9 +34,9 @@ def load(path, **arrays):
 )
 def test_layouts_and_types(tmp_path, images, expected):
     data = load(tmp_path, x_test=images, y_test=LABELS)
-    got = data.test.images(torch.arange(6))
-    assert got.dtype == torch.float32
-    assert torch.allclose(got, torch.from_numpy(expected / 255).float(), atol=1e-7)
+    loaded = data.test.images(torch.arange(6))
+    assert loaded.dtype == torch.float32
+    assert torch.allclose(loaded, torch.from_numpy(expected / 255).float(), atol=1e-7)
     assert data.train is None
     assert (data.name, data.shape, data.classes) == (
         "npz:mine.npz",

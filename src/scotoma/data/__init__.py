@@ -100,12 +100,12 @@ def _load(spec: str, root: str | Path | None, options: ImageOptions) -> Dataset:
             "hf:DATASET do"
         )
     if spec and name not in DATA and Path(spec).expanduser().exists():
-        place = Path(spec).expanduser()
-        kind = "folder" if place.is_dir() else place.suffix[1:]
+        file = Path(spec).expanduser()
+        kind = "folder" if file.is_dir() else file.suffix[1:]
         raise InputError(f"data {spec!r} is a path; write {kind if kind in DATA else 'npz'}:{spec}")
-    made = DATA[name]
+    source = DATA[name]
     options.refuse_for(name)
-    return made(None if root is None else Path(root).expanduser())
+    return source(None if root is None else Path(root).expanduser())
 
 
 def __dir__() -> list[str]:

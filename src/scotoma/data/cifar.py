@@ -143,8 +143,8 @@ def _read_archive(path: Path) -> dict[str, Batch]:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
-                wanted = folder == FOLDER and name in (*TRAIN, TEST)
-                if wanted and (file := archive.extractfile(member)):
+                needed = folder == FOLDER and name in (*TRAIN, TEST)
+                if needed and (file := archive.extractfile(member)):
                     batches[name] = parse_batch(file.read(), f"{path}: {name}")
     except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: not a whole archive ({error}); fetch it again") from None
@@ -158,14 +158,14 @@ def _read_archive(path: Path) -> dict[str, Batch]:
 
 def _locate(root: Path | None) -> Path:
     """Return the unpacked folder or the archive, in `root/cifar-10` or `root`; else a download."""
-    named = root or os.environ.get("SCOTOMA_DATA")
-    if named:
-        for folder in (Path(named) / "cifar-10", Path(named)):
+    base = root or os.environ.get("SCOTOMA_DATA")
+    if base:
+        for folder in (Path(base) / "cifar-10", Path(base)):
             for path in (folder / FOLDER, *(folder / archive for archive in ARCHIVES)):
                 if path.exists():
                     return path
-        if Path(named).resolve().name == FOLDER:
-            return Path(named)
+        if Path(base).resolve().name == FOLDER:
+            return Path(base)
         if root is not None:
             raise InputError(
                 f"{root / 'cifar-10'}: no {ARCHIVES[0]} there; fetch it from {URL}{ARCHIVES[0]} "

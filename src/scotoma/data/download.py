@@ -18,8 +18,8 @@ def download(name: str, url: str, file: str, sha256: str) -> Path:
 
     try:
         folder = cache() / name
-        known = f"sha256:{sha256}"
-        return Path(pooch.retrieve(url + file, known, file, folder, progressbar=True))
+        expected = f"sha256:{sha256}"
+        return Path(pooch.retrieve(url + file, expected, file, folder, progressbar=True))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name}: {file} is not in $SCOTOMA_DATA and could not be downloaded "

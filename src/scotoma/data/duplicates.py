@@ -15,7 +15,7 @@ from scotoma.data.matching import Colour
 from scotoma.utils.errors import InputError
 
 MOST_FILES = 10_000
-"""Encoded images that are looked at; more take too long to read."""
+"""Most encoded images that are compared; more take too long to read."""
 BATCH = 1000
 
 
@@ -73,8 +73,8 @@ def _notes(data: Dataset) -> Iterator[str]:
             "each as an image of its own, so they are narrower than they should be."
         )
     if data.train is not None:
-        tested, known = (split.labels.unique() for split in (data.test, data.train))
-        missing = tested[~torch.isin(tested, known)]
+        tested, trained = (split.labels.unique() for split in (data.test, data.train))
+        missing = tested[~torch.isin(tested, trained)]
         if len(missing):
             yield (
                 f"{len(missing)} of the {len(tested)} classes of the test images of {name} have no "
@@ -102,8 +102,8 @@ def _of_files(split) -> np.ndarray:
 
 
 def _of_pixels(split, raw: bool) -> np.ndarray:
-    found = []
-    for part in torch.arange(len(split)).split(BATCH):
-        images = split.stored(part) if raw else split.images(part)
-        found += [hash(each.tobytes()) for each in images.numpy()]
-    return np.array(found)
+    hashes = []
+    for rows in torch.arange(len(split)).split(BATCH):
+        images = split.stored(rows) if raw else split.images(rows)
+        hashes += [hash(each.tobytes()) for each in images.numpy()]
+    return np.array(hashes)

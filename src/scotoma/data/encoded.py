@@ -20,12 +20,12 @@ from scotoma.utils.errors import InputError
 AHEAD = 1
 """Batches that are decoded before they are needed."""
 NAMED = 5
-"""Files that cannot be read are named up to this number."""
+"""Most files that cannot be read that a note names."""
 
 
 @dataclass(eq=False)
 class EncodedSplit:
-    """Images that are decoded when needed: only what names them, and their labels, is in memory.
+    """Images that are decoded when needed: only their names and labels are in memory.
 
     Args:
         files: encoded images.
@@ -47,27 +47,27 @@ class EncodedSplit:
 
     def images(self, indices: Tensor) -> Tensor:
         """Return float32 images (k, c, h, w) in [0, 1] for int64 indices (k,)."""
-        expected = [each for each in self._coming if torch.equal(each[0], indices)]
+        begun = [each for each in self._coming if torch.equal(each[0], indices)]
         self._coming = [each for each in self._coming if not torch.equal(each[0], indices)]
-        _, batch, work = expected[0] if expected else self._begin(indices)
+        _, batch, work = begun[0] if begun else self._begin(indices)
         for part in work:
             part.result()
         return torch.from_numpy(batch)
 
     def expect(self, indices: Tensor) -> None:
-        """Begin to decode images that `images` is asked for soon."""
+        """Begin to decode images that are read soon."""
         if not any(torch.equal(each[0], indices) for each in self._coming):
             self._coming = [*self._coming[-AHEAD:], self._begin(indices)]
 
     def _begin(self, indices: Tensor) -> tuple[Tensor, np.ndarray, list[Future]]:
         batch = np.empty((len(indices), *self.shape), np.float32)
-        chosen = self.rows[indices].tolist()
+        file_rows = self.rows[indices].tolist()
 
         def fill(part: np.ndarray) -> None:
             for row in part:
-                batch[row] = self._pixels(chosen[row])
+                batch[row] = self._pixels(file_rows[row])
 
-        parts = np.array_split(np.arange(len(chosen)), min(len(chosen), 2 * THREADS) or 1)
+        parts = np.array_split(np.arange(len(file_rows)), min(len(file_rows), 2 * THREADS) or 1)
         return indices, batch, [pool().submit(fill, part) for part in parts]
 
     def _pixels(self, row: int) -> np.ndarray:
@@ -99,32 +99,32 @@ def open_encoded(
     Raises:
         InputError: files cannot be read or have several sizes, and no option says what to do.
     """
-    found = look(files, options.skip, not options.resizes)
-    width, height, _ = found.sizes[0]
-    recipe = options.recipe((width, height), len(found.sizes) > 1)
+    result = look(files, options.skip, not options.resizes)
+    width, height, _ = result.sizes[0]
+    recipe = options.recipe((width, height), len(result.sizes) > 1)
     notes = []
     if recipe is None:
-        refuse_several(files, found)
+        refuse_several(files, result)
     else:
-        why = "" if options.chosen else ", as the configuration of the model asks"
-        notes.append(f"Images of {name} are resized when they are read{why}: {recipe}.")
-    left_out = torch.tensor([number for number, _ in found.left_out], dtype=torch.int64)
+        reason = "" if options.chosen else ", as the configuration of the model asks"
+        notes.append(f"Images of {name} are resized when they are read{reason}: {recipe}.")
+    left_out = torch.tensor([number for number, _ in result.left_out], dtype=torch.int64)
     if len(left_out):
-        reasons = "; ".join(why for _, why in found.left_out[:NAMED])
+        reasons = "; ".join(reason for _, reason in result.left_out[:NAMED])
         more = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        one = len(left_out) == 1
-        counted = f"1 file of {name} is" if one else f"{len(left_out)} files of {name} are"
-        notes.append(f"{counted} left out: {reasons}{more}.")
-    shape = (1 if found.grey else 3, *((height, width) if recipe is None else recipe.size))
-    made = {}
-    for part, (rows, labels) in splits.items():
-        kept = ~torch.isin(rows, left_out)
-        if not kept.any():
-            raise InputError(f"{name}: no image of the {part} split can be read")
-        made[part] = EncodedSplit(files, rows[kept], labels[kept], shape, recipe)
-    sha256 = found.sha256
+        single = len(left_out) == 1
+        subject = f"1 file of {name} is" if single else f"{len(left_out)} files of {name} are"
+        notes.append(f"{subject} left out: {reasons}{more}.")
+    shape = (1 if result.grey else 3, *((height, width) if recipe is None else recipe.size))
+    encoded = {}
+    for split, (rows, labels) in splits.items():
+        readable = ~torch.isin(rows, left_out)
+        if not readable.any():
+            raise InputError(f"{name}: no image of the {split} split can be read")
+        encoded[split] = EncodedSplit(files, rows[readable], labels[readable], shape, recipe)
+    sha256 = result.sha256
     if recipe is not None:
         sha256 = hashlib.sha256(f"{sha256} {recipe}".encode()).hexdigest()
     return Dataset(
-        name, made["test"], made.get("train"), classes, sha256, tuple(notes), found.sha256
+        name, encoded["test"], encoded.get("train"), classes, sha256, tuple(notes), result.sha256
     )

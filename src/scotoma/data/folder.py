@@ -90,9 +90,9 @@ def folder(path: Path, options: ImageOptions | None = None) -> Dataset:
         counts[place] = torch.tensor([len(images) for images in here])
         names += [name for images in here for name in images]
     files, splits, start = FolderFiles(path, names), {}, 0
-    for part, place in parts.items():
+    for split, place in parts.items():
         labels = torch.arange(len(classes)).repeat_interleave(counts[place])
-        splits[part] = torch.arange(start, start + len(labels)), labels
+        splits[split] = torch.arange(start, start + len(labels)), labels
         start += len(labels)
     name = f"folder:{path.resolve().name}"
     return open_encoded(name, files, splits, classes, options or ImageOptions(), remembered)
@@ -126,6 +126,6 @@ def _deeper(path: Path, parts: dict[str, str], name: str) -> str:
 def _images(root: Path, folder: str) -> list[str]:
     """Return names of the images in a folder, relative to `root`, sorted."""
     path = root / folder
-    found = sorted(os.listdir(path)) if path.is_dir() else []  # noqa: PTH208
-    visible = [name for name in found if not name.startswith(".")]
+    entries = sorted(os.listdir(path)) if path.is_dir() else []  # noqa: PTH208
+    visible = [name for name in entries if not name.startswith(".")]
     return [f"{folder}/{name}" for name in visible if Path(name).suffix.lower() in SUFFIXES]

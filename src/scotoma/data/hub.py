@@ -75,21 +75,21 @@ def hub(spec: str, options: ImageOptions | None = None) -> Dataset:
     name, colon, split = spec.rpartition(":")
     if not colon or Path(spec).expanduser().exists():
         name, split = spec, ""
-    found = _load(name)
-    test = split or next((each for each in TEST if each in found), None)
-    if test is None and len(found) == 1:
-        test = next(iter(found))
-    if test is None or test not in found:
-        asked = f"no split {test!r}" if test else "no test split"
+    loaded = _load(name)
+    test = split or next((each for each in TEST if each in loaded), None)
+    if test is None and len(loaded) == 1:
+        test = next(iter(loaded))
+    if test is None or test not in loaded:
+        lack = f"no split {test!r}" if test else "no test split"
         raise InputError(
-            f"hf:{name}: has {asked}, but {', '.join(found)}; write hf:{name}:{next(iter(found))}"
+            f"hf:{name}: has {lack}, but {', '.join(loaded)}; write hf:{name}:{next(iter(loaded))}"
         )
-    tables = {test: found[test]}
-    if test != "train" and "train" in found:
-        tables["train"] = found["train"]
-    image, label = _columns(found[test].features, name)
+    tables = {test: loaded[test]}
+    if test != "train" and "train" in loaded:
+        tables["train"] = loaded["train"]
+    image, label = _columns(loaded[test].features, name)
     source = f"hf:{name}"
-    names = getattr(found[test].features[label], "names", None)
+    names = getattr(loaded[test].features[label], "names", None)
     values = [value for table in tables.values() for value in _labels(table, label, names, source)]
     labels, classes = numbered(values, names, f"{source} ({label})")
     datasets = require("datasets", source)
@@ -116,13 +116,13 @@ def _labels(table: Any, label: str, names: list[str] | None, source: str) -> lis
     own, values = getattr(table.features.get(label), "names", None), table[label][:]
     if own == names:
         return values
-    number = {name: place for place, name in enumerate(names or ())}
+    number = {name: position for position, name in enumerate(names or ())}
     if own is None or not set(own) <= number.keys():
         raise InputError(
             f"{source}: the classes of the training images are not those of the test images; write "
             "train=DATA for others"
         )
-    # a label below 0 is none, which is said later
+    # a label below 0 is none: `numbered` refuses it
     return [number[own[value]] if value is not None and value >= 0 else value for value in values]
 
 
@@ -133,30 +133,30 @@ def _load(name: str) -> dict[str, Any]:
     try:
         with _quiet(datasets), contextlib.ExitStack() as stack:
             if any((path / file).exists() for file in ("state.json", "dataset_dict.json")):
-                found = datasets.load_from_disk(str(path))
+                loaded = datasets.load_from_disk(str(path))
             else:
                 if not path.exists():
                     online = stack.enter_context(hub_if_reachable())
-                found = datasets.load_dataset(str(path) if path.exists() else name)
+                loaded = datasets.load_dataset(str(path) if path.exists() else name)
     except Exception as error:  # the library, and whatever it calls, may raise anything
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
         if not online:
-            why = "the hub cannot be reached, and its cache has no such data set"
+            cause = "the hub cannot be reached, and its cache has no such data set"
         raise InputError(
-            f"hf:{name}: cannot be loaded ({why}); write hf:OWNER/NAME or a folder of data files"
+            f"hf:{name}: cannot be loaded ({cause}); write hf:OWNER/NAME or a folder of data files"
         ) from None
-    return found if isinstance(found, dict) else {"test": found}
+    return loaded if isinstance(loaded, dict) else {"test": loaded}
 
 
 @contextlib.contextmanager
 def _quiet(datasets: Any):
     """Show no progress bars of the library."""
-    shown = datasets.is_progress_bar_enabled()
+    were_shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if were_shown:
             datasets.enable_progress_bars()
 
 

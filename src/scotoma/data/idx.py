@@ -99,9 +99,9 @@ def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> P
 
     MNIST and Fashion-MNIST have equal file names, so any other folder could belong to either.
     """
-    named = root or os.environ.get("SCOTOMA_DATA")
-    if named:
-        folders = [Path(named) / name] + [Path(named)] * (Path(named).resolve().name == name)
+    base = root or os.environ.get("SCOTOMA_DATA")
+    if base:
+        folders = [Path(base) / name] + [Path(base)] * (Path(base).resolve().name == name)
         for path in (folder / f"{file}{suffix}" for folder in folders for suffix in (".gz", "")):
             if path.is_file():
                 return path

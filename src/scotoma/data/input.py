@@ -96,7 +96,7 @@ class ImageOptions:
 
     @property
     def skip(self) -> bool:
-        """Whether files that cannot be read are left out."""
+        """Whether files that cannot be read are omitted."""
         return self.on_error == "skip"
 
     @property

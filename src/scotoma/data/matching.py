@@ -1,4 +1,4 @@
-"""Data that lie apart, or that a model numbers in another way, made to mean the same."""
+"""Class numbers of training data and models from elsewhere, matched to those of the test data."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def _by_equal_numbers(data: Dataset, source: Dataset) -> tuple[Dataset, Dataset]
         return replace(data, classes=classes), replace(source, classes=classes)
     if data.classes == source.classes:
         return data, source
-    known = {name: label for label, name in enumerate(data.classes)}
-    labels = [known.get(name) for name in source.classes]
+    label_of = {name: label for label, name in enumerate(data.classes)}
+    labels = [label_of.get(name) for name in source.classes]
     unknown = [i for i in torch.unique(source.test.labels).tolist() if labels[i] is None]
     if unknown:
         raise InputError(
@@ -123,8 +123,8 @@ def matched(data: Dataset, outputs: tuple[str, ...], model: str) -> Dataset:
         return data
     if not has_names(data) or not any(map(_says_something, outputs)):
         return by_number(data, len(outputs), model)
-    known = _names(outputs)
-    labels = [known.get(_plain(name)) for name in data.classes]
+    output_of = _names(outputs)
+    labels = [output_of.get(_plain(name)) for name in data.classes]
     used = set(torch.unique(data.test.labels).tolist())
     used |= set() if data.train is None else set(torch.unique(data.train.labels).tolist())
     unknown = [data.classes[i] for i in sorted(used) if labels[i] is None]
@@ -157,7 +157,7 @@ def matched(data: Dataset, outputs: tuple[str, ...], model: str) -> Dataset:
 
 
 def by_number(data: Dataset, outputs: int, model: str) -> Dataset:
-    """Return data whose classes are named by numbers, numbered by these if only that can be meant.
+    """Return the data, labelled by its class names if these can only be numbers of outputs.
 
     Folders 22, 99 and 243 are classes 0, 1 and 2 in alphabetical order. A model with more outputs
     than the data has classes means the numbers themselves.
@@ -178,12 +178,12 @@ def _renumbered(data: Dataset, mapping: Tensor, classes: tuple[str, ...], note: 
     """Return data with the label `mapping[l]` for each label l."""
 
     def relabelled(split: Split) -> Split:
-        other = copy.copy(split)
-        other.labels = mapping[split.labels]
-        return other
+        copied = copy.copy(split)
+        copied.labels = mapping[split.labels]
+        return copied
 
-    same = torch.equal(mapping, torch.arange(len(mapping)))
-    sha256 = data.sha256 if same else _hash(data.sha256, str(mapping.tolist()))
+    unchanged = torch.equal(mapping, torch.arange(len(mapping)))
+    sha256 = data.sha256 if unchanged else _hash(data.sha256, str(mapping.tolist()))
     train = None if data.train is None else relabelled(data.train)
     return replace(
         data,
@@ -197,14 +197,14 @@ def _renumbered(data: Dataset, mapping: Tensor, classes: tuple[str, ...], note: 
 
 def _names(outputs: tuple[str, ...]) -> dict[str, int]:
     """Return the output of each name and of each synonym that only one output has."""
-    known: dict[str, int] = {}
+    output_of: dict[str, int] = {}
     shared: set[str] = set()
     for label, name in enumerate(outputs):
         for synonym in {_plain(each) for each in name.split(",")}:
-            shared |= {synonym} & known.keys()
-            known.setdefault(synonym, label)
-    whole = {_plain(name): label for label, name in enumerate(outputs)}
-    return {name: label for name, label in known.items() if name not in shared} | whole
+            shared |= {synonym} & output_of.keys()
+            output_of.setdefault(synonym, label)
+    full_names = {_plain(name): label for label, name in enumerate(outputs)}
+    return {name: label for name, label in output_of.items() if name not in shared} | full_names
 
 
 def _plain(name: str) -> str:

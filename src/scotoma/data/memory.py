@@ -43,8 +43,8 @@ def from_memory(data: Images, train: Images | None = None) -> Dataset:
     if data is None:
         raise InputError(f"data: is None; want {KINDS}")
     test = ArraySplit(*_arrays(data, "data"), "data")
-    other = None if train is None else ArraySplit(*_arrays(train, "train"), "train")
-    return replace(from_splits("data", other, test), name=source_name(data))
+    training = None if train is None else ArraySplit(*_arrays(train, "train"), "train")
+    return replace(from_splits("data", training, test), name=source_name(data))
 
 
 def source_name(data: Images) -> str:
@@ -61,8 +61,8 @@ def _arrays(data: Images, name: str) -> tuple[np.ndarray, np.ndarray]:
     elif isinstance(data, tuple | list) and len(data) == 2:
         images, labels = data
     else:
-        given = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
-        raise InputError(f"{name}: is {given}; want {KINDS}")
+        kind = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
+        raise InputError(f"{name}: is {kind}; want {KINDS}")
     return channels_first(_array(images, name, "images")), _array(labels, name, "labels")
 
 
@@ -82,10 +82,10 @@ def _batches(data: TorchDataset | DataLoader, name: str) -> list[tuple[Tensor, T
             pairs.append((torch.as_tensor(images), torch.as_tensor(labels)))
         shapes = {images.shape[1:] for images, _ in pairs}
     except (TypeError, ValueError, RuntimeError) as error:
-        why = str(error).strip().partition("\n")[0]
+        cause = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{name}: {source_name(data)} does not give batches of (image, label) tensors of one "
-            f"size; convert images with ToTensor ({why})"
+            f"size; convert images with ToTensor ({cause})"
         ) from None
     if len(shapes) != 1:
         sizes = f"images of {len(shapes)} sizes; want one" if shapes else "no images"
@@ -93,10 +93,10 @@ def _batches(data: TorchDataset | DataLoader, name: str) -> list[tuple[Tensor, T
     return pairs
 
 
-def _array(values: Any, name: str, what: str) -> np.ndarray:
+def _array(values: Any, name: str, content: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, np.ndarray):
         return values
-    raise InputError(f"{name}: {what} are a {type(values).__name__}; want a tensor")
+    raise InputError(f"{name}: {content} are a {type(values).__name__}; want a tensor")

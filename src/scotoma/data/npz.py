@@ -31,8 +31,8 @@ def npz(path: Path) -> Dataset:
         raise InputError(f"{path}: no such file") from None
     except DAMAGED as error:
         # NumPy takes a file that is no archive for a pickle, and advises to open it unsafely
-        what = "" if "unsafely" in str(error) else f" ({str(error).partition(chr(10))[0]})"
-        raise InputError(f"{path}: not a whole NumPy archive of plain arrays{what}") from None
+        detail = "" if "unsafely" in str(error) else f" ({str(error).partition(chr(10))[0]})"
+        raise InputError(f"{path}: not a whole NumPy archive of plain arrays{detail}") from None
     missing = [key for key in ("x_test", "y_test") if key not in arrays]
     if missing or ("x_train" in arrays) != ("y_train" in arrays):
         raise InputError(

@@ -78,11 +78,11 @@ def parquet(path: Path, options: ImageOptions | None = None) -> Dataset:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        what = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a whole Parquet file ({what})") from None
-    images, labelled = _columns(table, path)
-    names = _class_names(metadata.get(FEATURES), labelled)
-    labels, classes = numbered(table[labelled].to_list(), names, f"{path} ({labelled})")
+        detail = str(error).partition("\n")[0]
+        raise InputError(f"{path}: not a whole Parquet file ({detail})") from None
+    images, label = _columns(table, path)
+    names = _class_names(metadata.get(FEATURES), label)
+    labels, classes = numbered(table[label].to_list(), names, f"{path} ({label})")
     files = TableFiles(table[images], labels, str(path), path.parent)
     splits = {"test": (torch.arange(len(labels)), labels)}
     return open_encoded(f"parquet:{path.name}", files, splits, classes, options or ImageOptions())
@@ -114,9 +114,9 @@ def numbered(
         return torch.tensor([number[value] for value in values]), classes
     if any(isinstance(value, list | tuple) for value in values):
         raise InputError(f"{source}: labels are lists, as one-hot labels are; want class numbers")
-    wrong = [value for value in values if not isinstance(value, int) or isinstance(value, bool)]
-    if wrong:
-        raise InputError(f"{source}: has the label {wrong[0]!r}; want class numbers or names")
+    invalid = [value for value in values if not isinstance(value, int) or isinstance(value, bool)]
+    if invalid:
+        raise InputError(f"{source}: has the label {invalid[0]!r}; want class numbers or names")
     low, high = min(values), max(values)
     most = MOST_CLASSES if names is None else len(names)
     if low < 0 or high >= most:

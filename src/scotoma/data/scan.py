@@ -1,4 +1,4 @@
-"""Opening encoded images: each is read once, hashed and looked at; files are remembered."""
+"""Opening encoded images: each is read once, hashed and checked; results are cached."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Files(Protocol):
         ...
 
     def key(self, index: int) -> str:
-        """Return what the hash has of an image besides its content."""
+        """Return what the hash covers of an image besides its content."""
         ...
 
     def read(self, index: int) -> bytes:
@@ -46,7 +46,7 @@ class Files(Protocol):
 
 @dataclass
 class Scan:
-    """What opening encoded images finds.
+    """Result of opening encoded images.
 
     Args:
         sha256: hash of keys and contents.
@@ -66,56 +66,56 @@ def scan(files: Files, skip: bool, one_size: bool) -> Scan:
 
     Args:
         files: the encoded images.
-        skip: leave out what cannot be read, for which every image is decoded; else it is an error.
+        skip: omit files that cannot be read, for which all are decoded; else they are an error.
         one_size: whether a second size is an error at once.
 
     Raises:
         InputError: a file cannot be read, or none can.
     """
-    found, digest, turned = Scan(), hashlib.sha256(), False
+    result, digest, turned = Scan(), hashlib.sha256(), False
 
     def look(index: int) -> tuple[bytes, Header] | str:
         name = files.name(index)
         try:
             content = files.read(index)
-            seen = header(content, name)
+            outcome = header(content, name)
             if skip:
                 decode(content, name)
         except InputError as error:
             if not skip:
                 raise
             return str(error)
-        return content, seen
+        return content, outcome
 
     for start in range(0, len(files), TOGETHER):
-        part = range(start, min(start + TOGETHER, len(files)))
-        for index, seen in zip(part, pool().map(look, part), strict=True):
-            if isinstance(seen, str):
-                found.left_out.append((index, seen))
+        numbers = range(start, min(start + TOGETHER, len(files)))
+        for index, outcome in zip(numbers, pool().map(look, numbers), strict=True):
+            if isinstance(outcome, str):
+                result.left_out.append((index, outcome))
                 continue
-            content, head = seen
+            content, head = outcome
             digest.update(f"{files.key(index)} {len(content)}\n".encode())
             digest.update(content)
             turned |= head.turned
-            found.grey = found.grey and head.grey
-            if len(found.sizes) < 2 and head.size not in [size[:2] for size in found.sizes]:
-                found.sizes.append((*head.size, index))
+            result.grey = result.grey and head.grey
+            if len(result.sizes) < 2 and head.size not in [size[:2] for size in result.sizes]:
+                result.sizes.append((*head.size, index))
             if one_size:
-                refuse_several(files, found)
-    if turned:  # an earlier version did not turn them
+                refuse_several(files, result)
+    if turned:  # the hash of earlier versions, which did not turn them, differs
         digest.update(b"upright\n")
-    if not found.sizes:
-        raise InputError(f"no image can be read; {found.left_out[0][1]}")
-    found.sha256 = digest.hexdigest()
-    return found
+    if not result.sizes:
+        raise InputError(f"no image can be read; {result.left_out[0][1]}")
+    result.sha256 = digest.hexdigest()
+    return result
 
 
-def refuse_several(files: Files, found: Scan) -> None:
+def refuse_several(files: Files, result: Scan) -> None:
     """Raise `InputError` for images of several sizes."""
-    if len(found.sizes) > 1:
-        (width, height, one), (other_width, other_height, other) = found.sizes
+    if len(result.sizes) > 1:
+        (width, height, first), (other_width, other_height, other) = result.sizes
         raise InputError(
-            f"{files.name(other)}: is {other_width}x{other_height} pixels, {files.name(one)} is "
+            f"{files.name(other)}: is {other_width}x{other_height} pixels, {files.name(first)} is "
             f"{width}x{height}; give size=224, or resize=256 with crop=224"
         )
 
@@ -128,25 +128,25 @@ def remembered(files: Any, skip: bool, one_size: bool) -> Scan:
     state = files.state()
     key = hashlib.sha256(f"1 {skip}\n{state}".encode()).hexdigest()
     path = cache_folder() / "opened" / f"{key[:32]}.json"
-    known = _read(path)
-    if known is not None:
+    cached = _read(path)
+    if cached is not None:
         if one_size:
-            refuse_several(files, known)
-        return known
+            refuse_several(files, cached)
+        return cached
     started = time.time()
-    found = scan(files, skip, one_size)
+    result = scan(files, skip, one_size)
     if newest(state) < started - SETTLED and files.state() == state:
         with suppress(OSError):  # a cache that cannot be written costs time, not the audit
-            write_json(path, asdict(found))
-    return found
+            write_json(path, asdict(result))
+    return result
 
 
 def _read(path: Path) -> Scan | None:
     try:
-        known = json.loads(path.read_text())
-        sizes = [(int(size[0]), int(size[1]), int(size[2])) for size in known["sizes"]]
-        left_out = [(int(number), str(why)) for number, why in known["left_out"]]
-        return Scan(str(known["sha256"]), sizes, bool(known["grey"]), left_out)
+        values = json.loads(path.read_text())
+        sizes = [(int(size[0]), int(size[1]), int(size[2])) for size in values["sizes"]]
+        left_out = [(int(number), str(cause)) for number, cause in values["left_out"]]
+        return Scan(str(values["sha256"]), sizes, bool(values["grey"]), left_out)
     except (OSError, ValueError, TypeError, LookupError):
         return None
 
