@@ -45,28 +45,28 @@ def test_the_share_is_a_power_of_two(milliseconds, share):
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_quick_model_changes_no_option(probe):
-    made = PROBES[probe]()
-    same, said = made.within(WHOLE)
-    assert same is made
-    assert said == []
+    default = PROBES[probe]()
+    same, texts = default.within(WHOLE)
+    assert same is default
+    assert texts == []
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25, 0.125, 1 / 16])
 @pytest.mark.parametrize("probe", ["norms", "inequality", "masking", "generated"])
 def test_options_are_scaled_down_to_their_least(probe, share):
-    made = PROBES[probe]()
-    smaller, said = made.within(Effort(share))
-    assert said
-    for option, least in made.leasts.items():
-        full = least.full or getattr(made, option)
+    default = PROBES[probe]()
+    smaller, texts = default.within(Effort(share))
+    assert texts
+    for option, least in default.leasts.items():
+        full = least.full or getattr(default, option)
         assert min(full, least.value) <= getattr(smaller, option) <= full
 
 
 def test_what_the_user_has_set_stays():
-    probe, said = Norms(queries=900, attacks={"l0": ("pointwise",)}).within(Effort(1 / 16))
+    probe, texts = Norms(queries=900, attacks={"l0": ("pointwise",)}).within(Effort(1 / 16))
     assert probe.queries == 900
     assert probe.attacks == {"l0": ("pointwise",)}
-    assert said == [
+    assert texts == [
         "40 of 100 steps of each attack by gradients",
         "33 of 100 draws of each attack by noise",
         "no reverting of pixels at the end of sigma-zero",

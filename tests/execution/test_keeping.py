@@ -24,12 +24,12 @@ from scotoma.utils.errors import InputError
 @pytest.fixture(scope="module")
 def folders(digits, tmp_path_factory) -> dict[str, Path]:
     """The same audit with each choice."""
-    made = {}
+    by_choice = {}
     for keep in ("examples", "shown", "none"):
         folder = tmp_path_factory.mktemp(keep) / "run"
         audit(digits, folder, keep)
-        made[keep] = folder
-    return made
+        by_choice[keep] = folder
+    return by_choice
 
 
 def audit(digits, folder: Path, keep: str) -> Report:
@@ -80,8 +80,8 @@ def test_verify_says_what_it_cannot_check(folders, digits, keep):
     checks = {check.name: check for check in verify(folders[keep], loaded, digits)}
     undecided = {name for name, check in checks.items() if check.agrees is None}
     assert undecided == {"successes", "sizes in all norms"}
-    said = {"shown": "only the images shown in the report were kept", "none": "kept no adversarial"}
-    assert said[keep] in checks["successes"].detail
+    text = {"shown": "only the images shown in the report were kept", "none": "kept no adversarial"}
+    assert text[keep] in checks["successes"].detail
     assert ("shown images" in checks) == (keep == "shown")
     whole = verify(folders["examples"], loaded, digits)
     assert all(check.agrees for check in whole)

@@ -66,12 +66,12 @@ def test_each_unit_is_computed_once_and_all_ranks_read_all_of_them(tmp_path, wor
 
 def test_one_table_is_computed_by_one_rank_while_the_others_wait(tmp_path):
     done = []
-    found = together(
+    tables = together(
         tmp_path / "run",
         3,
         lambda store: store.unit({"a": 1}, units(1, done, 0.3)[0].compute)["square"].item(),
     )
-    assert found == [0, 0, 0]
+    assert tables == [0, 0, 0]
     assert len(done) == 1
 
 
@@ -113,8 +113,8 @@ def test_a_rank_waits_no_longer_than_the_budget(tmp_path):
         return store.unit({"long": True}, units(1, [], 3.0)[0].compute)
 
     began = time.monotonic()
-    found = together(tmp_path / "run", 2, work, Budget(0.5))
-    assert [type(each) for each in found if isinstance(each, Exception)] == [OutOfTimeError]
+    results = together(tmp_path / "run", 2, work, Budget(0.5))
+    assert [type(each) for each in results if isinstance(each, Exception)] == [OutOfTimeError]
     assert time.monotonic() - began < 10
 
 

@@ -51,13 +51,13 @@ def test_every_success_is_one_alone_in_plain_float32(tmp_path, digits_model, dig
         if not row["success"]:
             assert row[records.EXAMPLE] is None
             continue
-        found = torch.tensor(row[records.EXAMPLE]).reshape(1, 1, 8, 8)
+        adversarial = torch.tensor(row[records.EXAMPLE]).reshape(1, 1, 8, 8)
         with torch.no_grad():
-            label = int(plain(found).argmax())
+            label = int(plain(adversarial).argmax())
         assert label == row["adversarial_prediction"] != row["label"]
-        assert found.min() >= 0
-        assert found.max() <= 1
-        delta = (found[0] - original).abs().flatten().double()
+        assert adversarial.min() >= 0
+        assert adversarial.max() <= 1
+        delta = (adversarial[0] - original).abs().flatten().double()
         assert row["linf"] == pytest.approx(delta.max().item(), abs=1e-7)
         assert row["l2"] == pytest.approx(delta.norm().item(), rel=1e-5)
         assert row["l1"] == pytest.approx(delta.sum().item(), rel=1e-5)
@@ -113,9 +113,9 @@ def test_an_attack_cannot_touch_the_originals(tmp_path, digits, linear):
         return images.fill_(0.5)
 
     frame = with_examples(make_run(linear, digits, tmp_path), vandal)
-    fell = frame.filter("success")
-    assert len(fell)
-    assert fell["linf"].min() == pytest.approx(
+    successes = frame.filter("success")
+    assert len(successes)
+    assert successes["linf"].min() == pytest.approx(
         0.5, abs=0.1
     )  # measured from the image, not from what became of it
     honest = digits.test.labels[torch.tensor(frame["index"].to_list())]

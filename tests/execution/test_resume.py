@@ -33,10 +33,10 @@ def finish(folder: Path, arguments: list[str]) -> dict:
 
 def findings(folder: Path) -> dict:
     """findings.json without the times."""
-    found = json.loads((folder / "run" / "findings.json").read_text())
+    report = json.loads((folder / "run" / "findings.json").read_text())
     for key in ("started", "seconds"):
-        del found["provenance"][key]
-    return found
+        del report["provenance"][key]
+    return report
 
 
 def units(folder: Path) -> dict[str, tuple[int, int]]:

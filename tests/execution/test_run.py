@@ -57,32 +57,32 @@ def test_an_image_has_the_same_record_whatever_the_limit(tmp_path, digits, linea
 
 
 def test_done_work_is_read_back(tmp_path, digits, linear):
-    asked = []
+    batches = []
 
     def attack(model, images, labels, generator=None):
-        asked.append(len(images))
+        batches.append(len(images))
         return images
 
     first = make_run(linear, digits, tmp_path).attack(attack)
-    once = len(asked)
+    once = len(batches)
     assert make_run(linear, digits, tmp_path).attack(attack).equals(first)
-    assert len(asked) == once
+    assert len(batches) == once
     make_run(linear, digits, tmp_path).attack(attack, ScaleShift(0.9, 0))
-    assert len(asked) == 2 * once
+    assert len(batches) == 2 * once
 
 
 def test_more_images_take_up_the_work_on_fewer(tmp_path, digits, linear):
-    asked = []
+    batches = []
 
     def attack(model, images, labels, generator=None):
-        asked.append(len(images))
+        batches.append(len(images))
         return images
 
     def of(limit: int) -> Run:
         return make_run(linear, digits, tmp_path, limit)
 
     few, many = of(250).attack(attack), of(450).attack(attack)
-    assert len(asked) == 3
+    assert len(batches) == 3
     assert few.equals(many.head(250))
     parts = units(of(450).indices)
     assert [len(part) for part in parts] == [50, 200, 200]
@@ -140,16 +140,16 @@ def test_examples_are_those_of_the_records(tmp_path, digits, linear):
         FMN("linf", steps=20),
         ScaleShift(0.9, 0.05),
     )
-    fell = run.attack(attack, move).filter("success").tail(3)
-    wanted = fell["index"].to_list()[::-1]
-    original, moved, adversarial = run.examples([name(attack)] * 3, move, wanted)
-    images = digits.test.images(torch.tensor(wanted))
+    successes = run.attack(attack, move).filter("success").tail(3)
+    indices = successes["index"].to_list()[::-1]
+    original, moved, adversarial = run.examples([name(attack)] * 3, move, indices)
+    images = digits.test.images(torch.tensor(indices))
     assert torch.equal(torch.tensor(original), images)
     assert torch.equal(torch.tensor(moved), move(images))
     assert abs(adversarial - moved).max((1, 2, 3)).tolist() == pytest.approx(
-        fell["linf"].to_list()[::-1], abs=1e-6
+        successes["linf"].to_list()[::-1], abs=1e-6
     )
-    assert torch.equal(digits.test.images(torch.tensor(wanted)), images)
+    assert torch.equal(digits.test.images(torch.tensor(indices)), images)
 
 
 @dataclass(frozen=True)
@@ -191,10 +191,10 @@ class Darker:
 )
 def test_functions_are_not_taken_for_one_another(tmp_path, digits, linear, transforms):
     run = make_run(linear, digits, tmp_path, 20)
-    found = [run.attack(PGD(THREAT, steps=1), each) for each in transforms]
+    records = [run.attack(PGD(THREAT, steps=1), each) for each in transforms]
     alone = make_run(linear, digits, tmp_path / "alone", 20)
-    assert found[1]["margin"].equals(alone.attack(PGD(THREAT, steps=1), transforms[1])["margin"])
-    assert not found[0]["margin"].equals(found[1]["margin"])
+    assert records[1]["margin"].equals(alone.attack(PGD(THREAT, steps=1), transforms[1])["margin"])
+    assert not records[0]["margin"].equals(records[1]["margin"])
     assert len(run.records) == 40, "both are in the ledger"
 
 
@@ -211,17 +211,17 @@ def test_attacks_that_are_functions_have_work_of_their_own(tmp_path, digits, lin
 
 @pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])
 def test_a_batch_that_does_not_fit_is_halved(tmp_path, digits, linear, kind):
-    seen = []
+    sizes = []
 
     def hungry(model, images, labels, generator=None):
-        seen.append(len(images))
+        sizes.append(len(images))
         if len(images) > 20:
             raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
         return images
 
     run = make_run(linear, digits, tmp_path)
     assert len(run.attack(hungry)) == 60
-    assert max(seen[2:]) <= 20, "once halved, batches stay small"
+    assert max(sizes[2:]) <= 20, "once halved, batches stay small"
     assert run.batch_size == 13
 
 
@@ -309,12 +309,12 @@ def test_limits_and_seeds(tmp_path, digits, linear):
 
 def test_predictions_are_of_all_test_images_and_made_once(tmp_path, digits, linear, monkeypatch):
     run, move = make_run(linear, digits, tmp_path, 5), ScaleShift(0.8, 0.1)
-    told = run.predictions(move)
+    predictions = run.predictions(move)
     images = move(digits.test.images(torch.arange(len(digits.test))))
-    assert told["prediction"].to_list() == linear(images).argmax(1).tolist()
-    assert told["label"].to_list() == digits.test.labels.tolist()
+    assert predictions["prediction"].to_list() == linear(images).argmax(1).tolist()
+    assert predictions["label"].to_list() == digits.test.labels.tolist()
     monkeypatch.setattr(Run, "map_batches", lambda *args: pytest.fail("asked again"))
-    assert make_run(linear, digits, tmp_path, 7).predictions(move).equals(told)
+    assert make_run(linear, digits, tmp_path, 7).predictions(move).equals(predictions)
 
 
 def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
@@ -336,13 +336,13 @@ def test_examples_are_made_on_every_image_and_shown_to_any_model(
     )
     crafted = list(run.crafted(FGSM(THREAT), source))
     assert [len(unit) for unit in crafted] == [50, 200, 250]
-    made = pl.concat(crafted)
-    assert made["index"].to_list() == run.indices.tolist()
-    assert set(made["forwards"]) == set(made["backwards"]) == {1}
+    table = pl.concat(crafted)
+    assert table["index"].to_list() == run.indices.tolist()
+    assert set(table["forwards"]) == set(table["backwards"]) == {1}
     images, labels = digits.test.images(run.indices), digits.test.labels[run.indices]
     examples = FGSM(THREAT)(linear, images, labels)
     assert torch.allclose(
-        torch.tensor(made["adversarial"].to_numpy()).view_as(images), examples, atol=1e-6
+        torch.tensor(table["adversarial"].to_numpy()).view_as(images), examples, atol=1e-6
     )
     for target in (None, source):
         model = target or run.claim.model
@@ -377,8 +377,8 @@ def test_examples_do_not_depend_on_the_batches(tmp_path, digits, linear, digits_
         .equals(whole["success"])
     )
     fewer = make_run(linear, digits, tmp_path / "c", 30).transferred(RandFGSM(THREAT), source)
-    kept = whole.join(fewer.select("index"), on="index", how="semi")
-    assert kept["success"].equals(fewer["success"])
+    same_images = whole.join(fewer.select("index"), on="index", how="semi")
+    assert same_images["success"].equals(fewer["success"])
 
 
 def test_a_randomised_target_is_reproducible(tmp_path, digits, linear, digits_model):
@@ -409,15 +409,15 @@ def test_a_source_that_breaks_is_named(tmp_path, digits, linear):
 def test_models_in_an_attack_are_told_by_their_weights(digits, linear):
     source = load_model(linear).checked(digits)
     attack = Transfer(THREAT, (source, source))
-    said = describe(attack)
-    assert json.loads(json.dumps(said)) == said
-    assert said["sources"][0]["model"] == source.sha256
+    description = describe(attack)
+    assert json.loads(json.dumps(description)) == description
+    assert description["sources"][0]["model"] == source.sha256
     assert len(name(attack)) < 150
     assert name(attack).count(f"Sequential {source.sha256[:8]}") == 2
     moved = load_model(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))).checked(digits)
     other = Transfer(THREAT, (source, moved))
     assert name(other) != name(attack)
-    assert describe(other) != said
+    assert describe(other) != description
 
 
 def test_names_are_the_same_in_every_process():
@@ -445,12 +445,12 @@ def test_a_network_that_flattens_with_view_is_audited(tmp_path, channels: int):
     viewing = Flattening(lambda maps: maps.view(-1, 4 * 6 * 6))
     images = torch.rand(20, channels, 8, 8)
     data = from_memory((images, viewing(images).argmax(1)))
-    found = [
+    findings = [
         make_run(model, data, tmp_path / name).attack(PGD(THREAT, steps=3))
         for name, model in {"view": viewing, "flat": Flattening(nn.Flatten())}.items()
     ]
-    assert found[0]["success"].any()
-    assert found[0]["success"].equals(found[1]["success"])
+    assert findings[0]["success"].any()
+    assert findings[0]["success"].equals(findings[1]["success"])
 
 
 def test_a_callable_reads_images_in_the_order_of_their_values(tmp_path):

@@ -129,9 +129,9 @@ class Executor:
 
     def _next(self, indices: Tensor, start: int) -> Tensor:
         """Return the batch that begins at `start`, of a size that leaves equal ones."""
-        left = len(indices) - start
-        batches = -(-left // self.batch_size)
-        return indices[start : start + (-(-left // batches) if batches else 0)]
+        remaining = len(indices) - start
+        batches = -(-remaining // self.batch_size)
+        return indices[start : start + (-(-remaining // batches) if batches else 0)]
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

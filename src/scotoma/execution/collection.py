@@ -19,7 +19,7 @@ class Collection:
     """The records of a run, which all of its probes share.
 
     Args:
-        parent: another collection, which keeps all that this one keeps as well.
+        parent: another collection, to which everything is added as well.
     """
 
     parent: Collection | None = None
@@ -40,7 +40,7 @@ class Collection:
             self.parent.keep(records, attack, transform, read)
 
     def adopt(self, other: Collection) -> None:
-        """Keep what another run measured on images of which this one has no such records."""
+        """Add the records of another run on images that have no such records here."""
         for key, records in other._records.items():
             earlier = self._records.get(key)
             if earlier is None:
@@ -85,13 +85,13 @@ class Collection:
         """Return `index` and the adversarial image of each pair of an attack and a test image."""
         pairs = pl.DataFrame({"attack": attacks, "index": indices})
         tables = []
-        for (attack,), part in pairs.group_by("attack"):
-            left = part["index"].unique()
+        for (attack,), rows in pairs.group_by("attack"):
+            missing = rows["index"].unique()
             for read in self._readers[str(attack), transform]:
-                table = read(left.to_list()) if len(left) else None
+                table = read(missing.to_list()) if len(missing) else None
                 if table is not None and len(table):
                     tables.append(table.with_columns(attack=pl.lit(attack)))
-                    left = left.filter(~left.is_in(table["index"].to_list()))
+                    missing = missing.filter(~missing.is_in(table["index"].to_list()))
         return pairs.join(
             pl.concat(tables), on=["attack", "index"], how="left", maintain_order="left"
         ).drop("attack")

@@ -39,7 +39,7 @@ class Effort:
     """The share of their passes that probes take, a power of two.
 
     Args:
-        share: 1 is all of them. It is all that a run keeps, so that noise of the clock is not.
+        share: 1 is all of them. A run stores this number alone, without noise of the clock.
 
     >>> Effort(0.25).of(1000, least=300), Effort(0.25).of(100, least=300)
     (300, 100)
@@ -97,29 +97,29 @@ class Least(NamedTuple):
 def scaled(
     probe: Any, leasts: Mapping[str, Least], effort: Effort
 ) -> tuple[dict[str, int], list[str]]:
-    """Return smaller values of those options of a probe that the user left as they are.
+    """Return smaller values of the options of a probe that have their defaults.
 
-    The texts say them in words, such as "250 of 1,000 queries of an attack by decisions".
+    The texts name them, such as "250 of 1,000 queries of an attack by decisions".
     """
-    smaller, said = {}, []
+    smaller, texts = {}, []
     for name, least in leasts.items():
         if is_default(probe, name):
             full = getattr(probe, name) if least.full is None else least.full
             if (value := effort.of(full, least.value)) < full:
                 smaller[name] = value
-                said.append(f"{value:,} of {full:,} {least.words}")
-    return smaller, said
+                texts.append(f"{value:,} of {full:,} {least.words}")
+    return smaller, texts
 
 
-def is_default(thing: Any, name: str) -> bool:
+def is_default(instance: Any, name: str) -> bool:
     """Return whether a field of a dataclass has its default."""
-    field = next(each for each in fields(thing) if each.name == name)
+    field = next(each for each in fields(instance) if each.name == name)
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    return getattr(thing, name) == default
+    return getattr(instance, name) == default
 
 
 def find_effort(run: Run, thorough: bool = False) -> Effort:
-    """Return the effort of a run, found once for a model and its data and kept in the folder.
+    """Return the effort of a run, measured once for a model and its data and stored.
 
     A `thorough` run takes all passes, however slow the model is.
     """
@@ -129,8 +129,8 @@ def find_effort(run: Run, thorough: bool = False) -> Effort:
     def compute() -> pl.DataFrame:
         most = min(TIMED, run.batch_size)
         full = run.indices.repeat(-(-most // len(run.indices)))[:most]
-        found = Effort.for_pass(time_pass(run, full, gradient=True).work)
-        return pl.DataFrame({"effort": [json.dumps(asdict(found))]})
+        effort = Effort.for_pass(time_pass(run, full, gradient=True).work)
+        return pl.DataFrame({"effort": [json.dumps(asdict(effort))]})
 
     table = run.shared("effort", compute)
     return Effort(**json.loads(table["effort"][0]))

@@ -35,7 +35,7 @@ def attack_batch(
     undefined = torch.zeros_like(labels, dtype=torch.bool)
     undefined[correct] = counted.undefined.isnan()
     passes = forwards, backwards
-    # the same logits: fresh draws of a random model would call images correct that were left out
+    # fresh draws of a randomised model would call images correct that were not attacked
     return measure(model, indices, images, labels, adversarial, passes, logits, undefined)
 
 
@@ -61,9 +61,9 @@ def transfer_batch(
 
     `clean` are its float32 logits of the original images, a row for each of `crafted`.
     """
-    part = crafted[rows.numpy()]
+    selected = crafted[rows.numpy()]
     needed = ("index", "forwards", "backwards", EXAMPLE)
-    column = {key: torch.from_numpy(part[key].to_numpy(writable=True)) for key in needed}
+    column = {key: torch.from_numpy(selected[key].to_numpy(writable=True)) for key in needed}
     images, labels = executor.test_images(column["index"])
     adversarial = executor.place(column[EXAMPLE].view_as(images))
     passes = column["forwards"], column["backwards"]
@@ -85,11 +85,11 @@ def finite_logits(logits: Tensor, indices: Tensor, model: Classifier) -> Tensor:
 def _run(
     attack: Attack, model: Counted, images: Tensor, labels: Tensor, random: Randomness
 ) -> Tensor:
-    """Return what the attack makes of the images. Raises `InputError` if these are no images."""
+    """Return the adversarial images. Raises `InputError` if the attack returns anything else."""
     shape = tuple(images.shape)
     adversarial = attack(model, images, labels, generator=random)
     if not isinstance(adversarial, Tensor) or adversarial.shape != shape:
         is_tensor = isinstance(adversarial, Tensor)
-        got = tuple(adversarial.shape) if is_tensor else type(adversarial).__name__
-        raise InputError(f"attack {attack_id(attack)} returned {got} for images of shape {shape}")
+        kind = tuple(adversarial.shape) if is_tensor else type(adversarial).__name__
+        raise InputError(f"attack {attack_id(attack)} returned {kind} for images of shape {shape}")
     return adversarial.detach().to(images)

@@ -33,17 +33,17 @@ def read_features(
     A temporary file may lie in `folder`.
     """
     table: np.ndarray | None = None
-    done = 0
+    start = 0
 
     def read(batch: Tensor) -> None:
-        nonlocal table, done
+        nonlocal table, start
         images = split.images(batch)
         images = executor.place(transform(images) if transform else images)
         values = features(module, images, layer).cpu().numpy()
         if table is None:
             table = _empty(folder, (len(indices), values.shape[1]))
-        table[done : done + len(batch)] = values
-        done += len(batch)
+        table[start : start + len(batch)] = values
+        start += len(batch)
 
     with executor.seeded():
         executor.map_batches(indices, read, advance, split)

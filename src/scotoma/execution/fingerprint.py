@@ -18,17 +18,17 @@ def fingerprint(model: Classifier) -> dict[str, str]:
     return {"model": model.sha256, "module": hashlib.sha256(str(model.module).encode()).hexdigest()}
 
 
-def describe(thing: Any) -> dict[str, Any]:
+def describe(subject: Any) -> dict[str, Any]:
     """Return an attack or a transform as JSON: its type and its settings.
 
     The type is the class's `id` where it has one, so that moving or renaming the class leaves the
     hash of its work as it is. Attacks and transforms among the settings are described in the same
     way, models by their fingerprint. A function, and an object that is no dataclass, has no
-    settings that could be read: the hash of its code and of its values tells it from others.
+    settings that could be read: the hash of its code and values identifies it.
     """
-    kind = type(thing)
-    said = {"type": _id(kind) or f"{kind.__module__}.{kind.__qualname__}", **_settings(thing)}
-    return said if _is_instance(thing) else {**said, "code": _code(thing)}
+    kind = type(subject)
+    entry = {"type": _id(kind) or f"{kind.__module__}.{kind.__qualname__}", **_settings(subject)}
+    return entry if _is_instance(subject) else {**entry, "code": _code(subject)}
 
 
 def attack_id(attack: Any) -> str:
@@ -42,20 +42,20 @@ def attack_id(attack: Any) -> str:
     return own if inner is None else f"{own}({attack_id(inner)})"
 
 
-def name(thing: Any) -> str:
+def name(subject: Any) -> str:
     """Return an attack or transform with its settings: "ScaleShift(alpha=0.9, beta=0.05)".
 
     Models among the settings appear with their names and the first digits of their hashes, as do
-    functions and objects whose own name is no name: lambdas, and what is printed with an address.
+    lambdas and objects that print an address.
     """
-    if thing is None:
+    if subject is None:
         return "none"
-    if is_dataclass(thing):
-        return _written(thing)
-    own = getattr(thing, "__qualname__", None) or str(thing)
+    if is_dataclass(subject):
+        return _written(subject)
+    own = getattr(subject, "__qualname__", None) or str(subject)
     if "<" not in own:
         return own
-    return f"{own.partition(' at 0x')[0]} {_code(thing)[:8]}"
+    return f"{own.partition(' at 0x')[0]} {_code(subject)[:8]}"
 
 
 def _id(kind: type) -> str | None:
@@ -63,28 +63,28 @@ def _id(kind: type) -> str | None:
     return vars(kind).get("id")
 
 
-def _code(thing: Any) -> str:
+def _code(function: Any) -> str:
     """Return the hash of a callable as it was first seen: one may count its own calls."""
     try:
-        return _first_seen(thing)
+        return _first_seen(function)
     except TypeError:  # it cannot be looked up
-        return callable_hash(thing)
+        return callable_hash(function)
 
 
 _first_seen = lru_cache(1000)(callable_hash)
 
 
-def _settings(thing: Any) -> dict[str, Any]:
-    return {name: _plain(getattr(thing, name)) for name in _named(thing)}
+def _settings(value: Any) -> dict[str, Any]:
+    return {name: _plain(getattr(value, name)) for name in _named(value)}
 
 
-def _named(thing: Any) -> list[str]:
+def _named(value: Any) -> list[str]:
     """Return the fields of a dataclass that belong in its name."""
-    every = fields(thing) if _is_instance(thing) else ()
+    every = fields(value) if _is_instance(value) else ()
     return [
         field.name
         for field in every
-        if UNNAMED not in field.metadata or getattr(thing, field.name) != field.default
+        if UNNAMED not in field.metadata or getattr(value, field.name) != field.default
     ]
 
 

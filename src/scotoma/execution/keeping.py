@@ -1,4 +1,4 @@
-"""What stays of the adversarial images on disk once a report is written."""
+"""Which adversarial images stay on disk once a report is written."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DROPPED = "none"
 
 
 def check_kept(keep: str) -> str:
-    """Return what is to be kept. Raises `InputError` if it is none of `KEPT`."""
+    """Return `keep`. Raises `InputError` if it is none of `KEPT`."""
     if keep not in KEPT:
         raise InputError(f"keep={keep}: want one of {', '.join(KEPT)}")
     return keep
 
 
 def without_images(table: pl.DataFrame) -> pl.DataFrame:
-    """Return the table of a work unit with its adversarial images left out."""
+    """Return the table of a work unit without its adversarial images."""
     nothing = [pl.lit(None, pl.Binary).alias(EXAMPLE), pl.lit(None, pl.Int32).alias(ROUNDING)]
     return table.with_columns(nothing)
 
@@ -46,30 +46,30 @@ def drop_images(units: Path) -> int:
         if config.get("kind") not in KINDS or config.get("images") == DROPPED:
             continue
         before, table = path.stat().st_size, without_images(pl.read_parquet(path))
-        written = write_unit(units, Unit({**config, "images": DROPPED}, pl.DataFrame), table)
+        new_path = write_unit(units, Unit({**config, "images": DROPPED}, pl.DataFrame), table)
         path.unlink()
-        freed += before - written.stat().st_size
+        freed += before - new_path.stat().st_size
     return freed
 
 
 def without_pictures(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings without pictures of adversarial images."""
-    rest = []
+    results = []
     for finding in findings:
         gone = [each for each in finding.figures if isinstance(each, Gallery) and each.adversarial]
         names = {each.images for each in gone}
         images = {name: array for name, array in finding.images.items() if name not in names}
         figures = tuple(figure for figure in finding.figures if figure not in gone)
-        rest.append(replace(finding, figures=figures, images=images))
-    return rest
+        results.append(replace(finding, figures=figures, images=images))
+    return results
 
 
 def note(keep: str) -> str:
     """Return what a report says of images that are not kept."""
-    what = "are not stored" if keep == "none" else "are stored only in the pictures of this report"
-    again = "" if keep == "none" else "; a continued audit attacks again"
-    others = "successes" if keep == "none" else "other successes"
+    text = "are not stored" if keep == "none" else "are stored only in the pictures of this report"
+    continuation = "" if keep == "none" else "; a continued audit attacks again"
+    subject = "successes" if keep == "none" else "other successes"
     return (
-        f"Adversarial images {what} (--keep {keep}): `scotoma verify` cannot evaluate the "
-        f"{others} again, and comparisons show no perturbations{again}."
+        f"Adversarial images {text} (--keep {keep}): `scotoma verify` cannot evaluate the "
+        f"{subject} again, and comparisons show no perturbations{continuation}."
     )

@@ -1,4 +1,4 @@
-"""How the audit attack adapts to a model: found out once a run, and kept with its work units."""
+"""How the audit attack adapts to a model: decided once a run and stored with its work units."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from scotoma.utils.random import Randomness
 
 def find_plan(run: Run) -> Plan:
     """Return the plan for a run's model (`attacks.adaptive`), from a look at its first images."""
-    seen = run.subset(run.indices[: 2 * IMAGES])
+    few = run.subset(run.indices[: 2 * IMAGES])
 
     def compute() -> pl.DataFrame:
-        images, labels = seen.test_images(seen.indices)
-        with seen.seeded(), seen.progress.bar("looking at the model", 1) as advance:
-            correct = verified_logits(seen.model, images).argmax(1) == labels
+        images, labels = few.test_images(few.indices)
+        with few.seeded(), few.progress.bar("looking at the model", 1) as advance:
+            correct = verified_logits(few.model, images).argmax(1) == labels
             rows = correct.nonzero().squeeze(1)
-            random = Randomness(seen.seed, seen.indices.to(seen.device)[rows], "plan")
-            made = make_plan(seen.model, images[rows], labels[rows], seen.claim.threat, random)
+            random = Randomness(few.seed, few.indices.to(few.device)[rows], "plan")
+            plan = make_plan(few.model, images[rows], labels[rows], few.claim.threat, random)
             advance(1)
-        return pl.DataFrame({"plan": [json.dumps(made.as_json())]})
+        return pl.DataFrame({"plan": [json.dumps(plan.as_json())]})
 
-    table = seen.table("plan", {"seed": seen.seed, "threat": str(seen.claim.threat)}, compute)
+    table = few.table("plan", {"seed": few.seed, "threat": str(few.claim.threat)}, compute)
     return Plan.from_json(json.loads(table["plan"][0]))

@@ -113,11 +113,11 @@ def meeting(store: Store, rank: int, world: int) -> Store:
         return PrefixStore(meeting, store)
     meeting, missing = uuid4().hex, set(range(1, world))
     while missing:
-        for other in sorted(missing):
-            if store.check([f"{meeting} {other}"]):
-                missing.remove(other)
-            elif store.check([f"hello {other}"]):
-                store.set(f"to {store.get(f'hello {other}').decode()}", meeting)
+        for peer in sorted(missing):
+            if store.check([f"{meeting} {peer}"]):
+                missing.remove(peer)
+            elif store.check([f"hello {peer}"]):
+                store.set(f"to {store.get(f'hello {peer}').decode()}", meeting)
         time.sleep(0.01)
     return PrefixStore(meeting, store)
 

@@ -14,7 +14,7 @@ from scotoma.threat import TOLERANCE
 from scotoma.utils.logits import magnitude
 
 UNDEFINED = -1
-"""In place of the prediction on an image that the attack could not judge."""
+"""Recorded as prediction on an image for which the attack met undefined logits."""
 
 
 @torch.no_grad()
@@ -77,26 +77,26 @@ def measure(
     correct = clean.argmax(1) == labels
     valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
     # attacks keep the whole guard; false for NaN
-    wrong = margin(attacked, labels) > GUARD / 2 * magnitude(attacked)
-    success = correct & valid & attacked.isfinite().all(1) & wrong
+    misclassified = margin(attacked, labels) > GUARD / 2 * magnitude(attacked)
+    success = correct & valid & attacked.isfinite().all(1) & misclassified
     delta = (adversarial - images).abs()
-    moved = delta.amax(1).flatten(1) > TOLERANCE
+    changed = delta.amax(1).flatten(1) > TOLERANCE
     flat = delta.flatten(1)
     distances = {
         # at least one where a change below the tolerance fools: on a tie of rounded values
-        "l0": moved.sum(1).maximum(flat.any(1)).float(),
+        "l0": changed.sum(1).maximum(flat.any(1)).float(),
         "l1": flat.sum(1),
         "l2": flat.norm(dim=1),
         "linf": flat.amax(1),
     }
     missed = torch.where(correct, torch.inf, 0.0)
-    lost = ~attacked.isfinite().all(1) | (False if undefined is None else undefined)
+    not_finite = ~attacked.isfinite().all(1) | (False if undefined is None else undefined)
     columns = {
         "index": indices,
         "label": labels,
         "prediction": clean.argmax(1),
         "margin": -margin(clean, labels),
-        "adversarial_prediction": attacked.argmax(1).masked_fill(lost & ~success, UNDEFINED),
+        "adversarial_prediction": attacked.argmax(1).masked_fill(not_finite & ~success, UNDEFINED),
         "success": success,
         **{name: torch.where(success, value, missed) for name, value in distances.items()},
         "forwards": passes[0],
@@ -140,8 +140,8 @@ def undefined(records: pl.DataFrame) -> np.ndarray:
     """Return the test images on which some attack failed and met NaN or infinite logits, int64."""
     if not len(records):
         return np.zeros(0, np.int64)
-    met = records.filter(pl.col("adversarial_prediction") == UNDEFINED, transform="none")
-    return met["index"].unique().sort().to_numpy()
+    rows = records.filter(pl.col("adversarial_prediction") == UNDEFINED, transform="none")
+    return rows["index"].unique().sort().to_numpy()
 
 
 def fallen(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:

@@ -58,8 +58,8 @@ class Run(Executor):
         seed: seed of the draw of images and of every attack.
         progress: where progress is shown.
         budget: the time for everything; work that begins later raises `OutOfTimeError`.
-        keep: what stays of adversarial images (`execution.keeping`); with "none" those of attacks
-            are never written.
+        keep: which adversarial images stay on disk (`execution.keeping`); with "none" those of
+            attacks are never written.
 
     Raises:
         InputError: a limit below 1, a negative seed, or a folder that holds something else.
@@ -94,8 +94,8 @@ class Run(Executor):
             "threat": str(claim.threat),
         }
         self.store = Store(folder, identity, self.budget)
-        drawn = shuffled(len(claim.data.test), seed)[:limit]
-        self.indices = torch.cat([unit.sort().values for unit in units(drawn)])
+        order = shuffled(len(claim.data.test), seed)[:limit]
+        self.indices = torch.cat([unit.sort().values for unit in units(order)])
         self.collection = Collection()
         self._clean_logits: tuple[Classifier, Tensor, Tensor] | None = None
         self._kind = ATTACK
@@ -130,8 +130,8 @@ class Run(Executor):
         frame = pl.concat([table.drop(EXAMPLE, examples.ROUNDING) for table in tables])
 
         def read(indices: list[int]) -> pl.DataFrame:
-            stored = _rows(self._attacked(attack, transform, "reading"), indices)
-            return self._unpacked(stored, transform)
+            rows = _rows(self._attacked(attack, transform, "reading"), indices)
+            return self._unpacked(rows, transform)
 
         self.collection.keep(frame, name(attack), name(transform), read)
         return frame
@@ -148,8 +148,8 @@ class Run(Executor):
         transformed = transform(originals) if transform else originals
         if self.keep == DROPPED:
             return originals.numpy(), transformed.numpy(), transformed.numpy()
-        found = self.collection.examples(attacks, name(transform), indices)
-        adversarial = np.stack(list(found[EXAMPLE].to_numpy())).reshape(originals.shape)
+        table = self.collection.examples(attacks, name(transform), indices)
+        adversarial = np.stack(list(table[EXAMPLE].to_numpy())).reshape(originals.shape)
         return originals.numpy(), transformed.numpy(), adversarial
 
     def certify(self, radii: pl.DataFrame, norm: str, transform: Transform | None = None) -> None:
@@ -159,12 +159,12 @@ class Run(Executor):
     def crafted(
         self, attack: Attack, source: Classifier, what: str = "crafting"
     ) -> Iterator[pl.DataFrame]:
-        """Yield what an attack makes of every audited image on `source`, one table a work unit.
+        """Yield the examples that an attack crafts on `source`, one table a work unit.
 
-        The images are made once for all the models that they are tried on, whether `source` is
-        fooled or not. Columns: index, forwards, backwards (on the source), adversarial (the image,
-        flat float32), attack (its name). The random numbers of an image do not depend on the
-        source.
+        They are crafted from every audited image, once for all target models, and kept whether
+        `source` is fooled or not. Columns: index, forwards, backwards (on the source), adversarial
+        (the image, flat float32), attack (its name). The random numbers of an image do not depend
+        on the source.
         """
         module = self.module(source)
         reduced = self.reduced if source is self.claim.model else self.pays_in_bf16(module)
@@ -249,7 +249,7 @@ class Run(Executor):
     ) -> pl.DataFrame:
         """Return a probe's own table, computed once for this claim, these images and `config`.
 
-        If a `model` other than the audited one takes part, the table is one for that model too.
+        A `model` other than the audited one is part of what identifies the table.
         """
         config = {"kind": kind, **config, **_extractor(model), **self._identity(self.indices)}
         return self.store.unit(config, compute)
@@ -286,12 +286,12 @@ class Run(Executor):
             repeats = len(next(iter(columns.values()))) // len(indices)
             return pl.DataFrame({"index": indices.repeat_interleave(repeats).numpy(), **columns})
 
-        def compute(part: Tensor, _advance: Advance) -> pl.DataFrame:
-            part = part[correct[part]]
-            if not len(part):
-                return pl.DataFrame({"index": part.numpy()})
+        def compute(unit: Tensor, _advance: Advance) -> pl.DataFrame:
+            unit = unit[correct[unit]]
+            if not len(unit):
+                return pl.DataFrame({"index": unit.numpy()})
             with self.seeded():
-                return pl.concat(self.map_batches(part, measure_batch, reads=self.claim.data.test))
+                return pl.concat(self.map_batches(unit, measure_batch, reads=self.claim.data.test))
 
         split = self.claim.data.test
         correct = torch.zeros(len(split), dtype=torch.bool)
@@ -306,8 +306,8 @@ class Run(Executor):
     ) -> pl.DataFrame:
         """Return the model's predictions on every test image, audited or not, after `transform`.
 
-        Columns: index, label, prediction. Of more than `most` images so many are drawn at random
-        with the seed.
+        Columns: index, label, prediction. Only `most` images are classified if there are more,
+        drawn at random with the seed.
         """
         labels = self.claim.data.test.labels
         everything = shuffled(len(labels), self.seed)[:most].sort().values
@@ -333,8 +333,8 @@ class Run(Executor):
         """
         table = self.predictions(transform)
         correct = torch.from_numpy(is_correct(table))
-        drawn = shuffled(len(correct), self.seed)
-        return drawn[correct[drawn]][:n].sort().values
+        order = shuffled(len(correct), self.seed)
+        return order[correct[order]][:n].sort().values
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -344,21 +344,21 @@ class Run(Executor):
 
     def subset(self, indices: Tensor) -> Run:
         """Return this run on other test images, int64; both share their records."""
-        other = copy.copy(self)
-        other.indices = indices
-        return other
+        run = copy.copy(self)
+        run.indices = indices
+        return run
 
     def alone(self) -> Run:
         """Return this run without its records so far; both keep what the new one measures."""
-        other = copy.copy(self)
-        other.collection = Collection(self.collection)
-        return other
+        run = copy.copy(self)
+        run.collection = Collection(self.collection)
+        return run
 
     def apart(self) -> Run:
         """Return this run with records of its own, which do not enter those of this one."""
-        other = copy.copy(self)
-        other.collection = Collection()
-        return other
+        run = copy.copy(self)
+        run.collection = Collection()
+        return run
 
     def aside(self, data: Dataset, indices: Tensor) -> Run:
         """Return this run on other images than the claim's test images, with records of its own.
@@ -367,10 +367,10 @@ class Run(Executor):
         ledger of this run, whose rows are test images. `indices`, int64, are of the test images of
         `data`, which have the size and the classes of the claim's.
         """
-        other = self.apart()
-        other.claim, other.indices = replace(self.claim, data=data), indices
-        other._kind, other._clean_logits = ASIDE, None
-        return other
+        run = self.apart()
+        run.claim, run.indices = replace(self.claim, data=data), indices
+        run._kind, run._clean_logits = ASIDE, None
+        return run
 
     def _attacked(
         self, attack: Attack, transform: Transform | None, what: str
@@ -387,9 +387,9 @@ class Run(Executor):
         }
         work = partial(evaluation.attack_batch, self, attack, transform)
 
-        def compute(part: Tensor, advance: Advance) -> pl.DataFrame:
+        def compute(unit: Tensor, advance: Advance) -> pl.DataFrame:
             with self.seeded():
-                frame = pl.concat(self.map_batches(part, work, advance, self.claim.data.test))
+                frame = pl.concat(self.map_batches(unit, work, advance, self.claim.data.test))
             frame = frame.with_columns(**labels)
             return without_images(frame) if self.keep == DROPPED else self._packed(frame, transform)
 
@@ -421,12 +421,12 @@ class Run(Executor):
     ) -> Iterator[pl.DataFrame]:
         """Yield each work unit's table, computed where it is not yet on disk."""
         parts = units(self.indices)
-        left = [len(part) for part in parts]
+        remaining = [len(part) for part in parts]
         with self.progress.bar(what, len(self.indices)) as advance:
 
             def compute_part(number: int) -> pl.DataFrame:
                 def step(images: int) -> None:
-                    left[number] -= images
+                    remaining[number] -= images
                     advance(images)
 
                 return compute(parts[number], step)
@@ -436,8 +436,8 @@ class Run(Executor):
                 for number, part in enumerate(parts)
             ]
             for number, frame in enumerate(self.store.each(work)):
-                if left[number]:
-                    advance(left[number])
+                if remaining[number]:
+                    advance(remaining[number])
                 yield frame
 
     def _clean(self, model: Classifier) -> Tensor:
@@ -471,11 +471,11 @@ class Run(Executor):
 
 def _rows(tables: Iterator[pl.DataFrame], indices: list[int]) -> pl.DataFrame:
     """Return `index` and the stored image of some rows of work units."""
-    chosen = pl.col("index").is_in(indices)
-    stored = cs.by_name("index", EXAMPLE, examples.ROUNDING, require_all=False)
-    found = [table.filter(chosen).select(stored) for table in tables]
-    kinds = {table.schema[EXAMPLE] for table in found}
-    return pl.concat(map(examples.as_bytes, found) if len(kinds) > 1 else found)
+    selection = pl.col("index").is_in(indices)
+    columns = cs.by_name("index", EXAMPLE, examples.ROUNDING, require_all=False)
+    rows = [table.filter(selection).select(columns) for table in tables]
+    kinds = {table.schema[EXAMPLE] for table in rows}
+    return pl.concat(map(examples.as_bytes, rows) if len(kinds) > 1 else rows)
 
 
 def _extractor(model: Classifier | None) -> dict[str, Any]:

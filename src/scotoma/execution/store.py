@@ -54,26 +54,26 @@ class Store:
         self.units = folder / "units"
         self.budget = budget or Budget()
         self.ranks = group or ranks()
-        opened = f"opened {folder}"
+        event = f"opened {folder}"
         if not self.ranks.leads:
-            self.ranks.wait(opened)
+            self.ranks.wait(event)
             if not appears((folder / "claim.json").exists):
                 raise InputError(
                     f"{folder}: is not the same folder for all machines; choose a folder that they "
                     "share (out=FOLDER)"
                 )
         self._open(claim)
-        self.ranks.done(opened)
+        self.ranks.done(event)
 
     def _open(self, claim: dict[str, Any]) -> None:
         folder, path = self.folder, self.folder / "claim.json"
-        partial = f".{path.name}."  # begins the name of what a killed process left of writing it
+        partial = f".{path.name}."  # prefix of a temporary file that a killed process left
         if path.exists():
-            other = read_json(path)
-            if differs := [key for key in claim if other.get(key) != claim[key]]:
+            existing = read_json(path)
+            if differs := [key for key in claim if existing.get(key) != claim[key]]:
                 key = differs[0]
                 raise InputError(
-                    f"{folder}: the run of another claim ({key} {other.get(key)!r} there, "
+                    f"{folder}: the run of another claim ({key} {existing.get(key)!r} there, "
                     f"{claim[key]!r} here); choose another out=FOLDER"
                 )
         elif folder.is_dir() and not all(
@@ -139,8 +139,8 @@ class Store:
         """
         units = list(units)
         for unit in units if self.ranks.world > 1 else ():
-            known = any(self.units.glob(f"{unit.key}.*"))
-            if not known and self.ranks.claim(self._name(unit)):
+            on_disk = any(self.units.glob(f"{unit.key}.*"))
+            if not on_disk and self.ranks.claim(self._name(unit)):
                 self._computed(unit)
         for unit in units:
             yield self.unit(unit.config, unit.compute)
