@@ -18,7 +18,7 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
 
 
 def test_the_proxy_is_asked_where_there_is_one(monkeypatch):
-    asked = []
+    requests = []
 
     class Connection:
         def __enter__(self):
@@ -28,7 +28,7 @@ def test_the_proxy_is_asked_where_there_is_one(monkeypatch):
             return None
 
     def connect(place, _):
-        asked.append(place)
+        requests.append(place)
         return Connection()
 
     monkeypatch.setattr("socket.create_connection", connect)
@@ -37,4 +37,4 @@ def test_the_proxy_is_asked_where_there_is_one(monkeypatch):
     monkeypatch.delenv("https_proxy")
     monkeypatch.setattr("scotoma.utils.network.getproxies", dict)
     assert reachable("https://huggingface.co", seconds=30)
-    assert asked == [("proxy.example", 3128), ("huggingface.co", 443)]
+    assert requests == [("proxy.example", 3128), ("huggingface.co", 443)]

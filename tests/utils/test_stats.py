@@ -29,10 +29,10 @@ from scotoma.utils.stats import (
     ],
 )
 def test_wilson_interval(k, n, low, high):
-    found = rate(np.arange(n) < k)
-    assert found.n == n
-    assert found.value == pytest.approx(k / n)
-    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+    estimate = rate(np.arange(n) < k)
+    assert estimate.n == n
+    assert estimate.value == pytest.approx(k / n)
+    assert (round(estimate.low, 4), round(estimate.high, 4)) == (low, high)
 
 
 def test_the_interval_is_symmetric_and_stays_inside():
@@ -53,12 +53,12 @@ def test_spearman_is_scipys():
     rng = np.random.default_rng(0)
     x = rng.normal(size=300)
     y = np.round(x + rng.normal(size=300), 1)  # with ties
-    found = spearman(x, y, 0)
-    assert found.value == pytest.approx(spearmanr(x, y)[0])
-    assert found.low < found.value < found.high
-    assert found == spearman(x, y, 0)
+    estimate = spearman(x, y, 0)
+    assert estimate.value == pytest.approx(spearmanr(x, y)[0])
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate == spearman(x, y, 0)
     # the Fisher interval of a correlation of 0.7 among 300 is 0.11 wide
-    assert found.high - found.low == pytest.approx(0.115, abs=0.03)
+    assert estimate.high - estimate.low == pytest.approx(0.115, abs=0.03)
 
 
 def test_censored_values_tie_at_the_top():
@@ -72,11 +72,11 @@ def test_censored_values_tie_at_the_top():
 )
 def test_no_ranks_no_correlation(y):
     for pair in ((np.arange(9.0), y), (y, np.arange(9.0))):
-        found = spearman(*pair, 0)
-        assert math.isnan(found.value)
-        assert math.isnan(found.low)
-        assert math.isnan(found.high)
-        assert found.n == 0
+        estimate = spearman(*pair, 0)
+        assert math.isnan(estimate.value)
+        assert math.isnan(estimate.low)
+        assert math.isnan(estimate.high)
+        assert estimate.n == 0
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
@@ -101,8 +101,8 @@ def test_the_median_and_its_interval():
 
 def test_the_interval_of_the_median_covers():
     generator = np.random.default_rng(0)
-    found = [median(generator.exponential(size=51)) for _ in range(2000)]
-    assert 0.94 < np.mean([each.low <= np.log(2) <= each.high for each in found]) < 0.98
+    estimates = [median(generator.exponential(size=51)) for _ in range(2000)]
+    assert 0.94 < np.mean([each.low <= np.log(2) <= each.high for each in estimates]) < 0.98
 
 
 def simulated(cells: int, n: int, shared: float, rng: np.random.Generator) -> np.ndarray:
@@ -140,8 +140,8 @@ def test_simultaneous_intervals_need_no_width_for_cells_that_agree():
 def test_the_interval_of_the_difference_of_two_rates():
     # Newcombe 1998, "Interval estimation for the difference between independent proportions",
     # Table II, method 10: 56/70 - 48/80
-    found = difference(rate(np.arange(70) < 56), rate(np.arange(80) < 48))
-    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+    estimate = difference(rate(np.arange(70) < 56), rate(np.arange(80) < 48))
+    assert (round(estimate.low, 4), round(estimate.high, 4)) == (0.0524, 0.3339)
 
 
 def test_intervals_of_many_rates_are_wider():
@@ -153,14 +153,14 @@ def test_a_partial_correlation_removes_what_both_follow():
     random = np.random.default_rng(0)
     common, noise = random.normal(size=(2, 300))
     x, y = common + 0.3 * noise, common + 0.3 * random.normal(size=300)
-    found = partial_spearman(x, y, common, 0)
-    assert found.low < 0 < found.high, "nothing is left"
+    estimate = partial_spearman(x, y, common, 0)
+    assert estimate.low < 0 < estimate.high, "nothing is left"
     assert spearman(x, y, 0).low > 0.8
     linked = partial_spearman(x, y + noise, common, 0)
     assert linked.low > 0.5
     pairs = (x, y), (x, common), (y, common)
     a, b, c = (float(spearmanr(*pair)[0]) for pair in pairs)  # type: ignore[arg-type]
-    assert found.value == pytest.approx((a - b * c) / math.sqrt((1 - b**2) * (1 - c**2)))
+    assert estimate.value == pytest.approx((a - b * c) / math.sqrt((1 - b**2) * (1 - c**2)))
 
 
 def test_a_partial_correlation_that_is_not_defined():
@@ -174,8 +174,8 @@ def test_a_partial_correlation_that_is_not_defined():
 def test_the_interval_of_a_ratio_covers_it():
     random, covered, (p, q), n = np.random.default_rng(0), 0, (0.3, 0.1), 150
     for _ in range(1000):
-        found = ratio(*(rate(random.random(n) < share) for share in (p, q)))
-        covered += found.low <= p / q <= found.high
+        estimate = ratio(*(rate(random.random(n) < share) for share in (p, q)))
+        covered += estimate.low <= p / q <= estimate.high
     assert 0.93 < covered / 1000 < 0.98
     none, some = rate(np.zeros(50, bool)), rate(np.arange(50) < 5)
     assert 0 < ratio(none, some).high < 2

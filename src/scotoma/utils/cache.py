@@ -32,7 +32,7 @@ SHIPPED = Path(__file__).parents[1] / "shipped"
 
 
 def kept(path: Path) -> Path:
-    """Return the file KIND/KEY/NAME of the package if there is one like that of a cache, else it.
+    """Return the file KIND/KEY/NAME that the package ships, if any; else `path` in the cache.
 
     KEY is a fingerprint of the data and of how a network is trained.
 

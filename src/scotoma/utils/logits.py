@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 FAR = 1000.0
-"""Times the two highest logits from which another one is out of scale with them: a class that is
+"""A logit this many times larger than the two highest is out of scale with them: a class that is
 masked by -1e9. Networks, also those that return log-probabilities, stay below a few hundred."""
 
 
 HUGE, SHIFTED = 1e4, 100.0
-"""The largest logit from which it may be a constant that all share, which changes no prediction,
-and times the distance between the highest and the lowest from which it is. Below 1e4 the rounding
+"""A largest logit above the first, and above the second times the distance of highest and lowest,
+is a constant that all logits share, which changes no prediction. Below 1e4 the rounding
 of a constant matters less than the guard, and two classes that nearly tie look like it."""
 ROUNDED = 0.04
 """Share of such a constant that counts: with a guard of 1e-5 of it, three or more steps of

@@ -1,4 +1,4 @@
-"""Whether the hub of Hugging Face can be reached, found out before its libraries wait."""
+"""Whether the hub of Hugging Face can be reached, tested before its libraries wait for it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def reachable(address: str, seconds: float = SECONDS) -> bool:
     False
     """
     parts = urlsplit(getproxies().get(urlsplit(address).scheme) or address)
-    place = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-    answered = []
+    server = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    connections = []
 
     def connect() -> None:
         # a name that cannot be encoded is a UnicodeError
-        with contextlib.suppress(OSError, UnicodeError), socket.create_connection(place, seconds):
-            answered.append(True)
+        with contextlib.suppress(OSError, UnicodeError), socket.create_connection(server, seconds):
+            connections.append(True)
 
     # names are looked up without a limit of time, so not in this thread
     trial = threading.Thread(target=connect, daemon=True)
     trial.start()
     trial.join(seconds)
-    return bool(answered)
+    return bool(connections)
 
 
 def in_cache(name: str, revision: str | None = None) -> bool:
@@ -44,10 +44,10 @@ def in_cache(name: str, revision: str | None = None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(name, "config.json", revision=revision)
+        path = try_to_load_from_cache(name, "config.json", revision=revision)
     except ValueError:  # no name that the hub could have
         return False
-    return isinstance(found, str)
+    return isinstance(path, str)
 
 
 @contextlib.contextmanager
@@ -61,12 +61,12 @@ def hub_if_reachable() -> Iterator[bool]:
     if constants.HF_HUB_OFFLINE or reachable(os.environ.get("HF_ENDPOINT", constants.ENDPOINT)):
         yield True
         return
-    places: list[Any] = [constants, sys.modules.get("datasets.config")]
-    before = [(place, place.HF_HUB_OFFLINE) for place in places if place is not None]
+    modules: list[Any] = [constants, sys.modules.get("datasets.config")]
+    before = [(module, module.HF_HUB_OFFLINE) for module in modules if module is not None]
     try:
-        for place, _ in before:
-            place.HF_HUB_OFFLINE = True
+        for module, _ in before:
+            module.HF_HUB_OFFLINE = True
         yield False
     finally:
-        for place, value in before:
-            place.HF_HUB_OFFLINE = value
+        for module, value in before:
+            module.HF_HUB_OFFLINE = value

@@ -39,9 +39,9 @@ def holm(p: Sequence[float]) -> list[float]:
         [0.03, 0.5, 0.04]
     """
     corrected, largest = [1.0] * len(p), 0.0
-    for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
-        corrected[place] = largest
+    for rank, position in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[position]))
+        corrected[position] = largest
     return corrected
 
 
@@ -64,14 +64,14 @@ def median_difference(first: np.ndarray, second: np.ndarray, seed: int, of: int 
     n = len(first)
     if n == 0:
         return UNDEFINED
-    both, middle = np.stack([first, second]).astype(float), (n - 1) // 2
+    sizes, middle = np.stack([first, second]).astype(float), (n - 1) // 2
 
     def differences(values: np.ndarray) -> np.ndarray:
         upper, lower = np.partition(values, middle, axis=-1)[..., middle]
         equal = upper == lower  # also where both are infinite
         return np.subtract(upper, lower, out=np.zeros_like(upper), where=~equal)
 
-    draws = [differences(both[:, drawn]) for drawn in resamples(n, seed)]
+    draws = [differences(sizes[:, sample]) for sample in resamples(n, seed)]
     ends = [0.025 / of, 1 - 0.025 / of]
     low, high = np.quantile(np.concatenate(draws), ends, method="inverted_cdf")
-    return Estimate(float(differences(both)), float(low), float(high), n)
+    return Estimate(float(differences(sizes)), float(low), float(high), n)

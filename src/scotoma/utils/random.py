@@ -26,7 +26,7 @@ def own_numbers(seed: int | None = None) -> Iterator[None]:
     """Keep torch's global random numbers as they were, whatever is drawn inside, on any device.
 
     Args:
-        seed: seed of the numbers inside; None goes on with those of the caller.
+        seed: seed of the numbers inside; None continues with those of the caller.
 
     >>> with own_numbers(0):
     ...     first = torch.rand(2)
@@ -55,8 +55,8 @@ class Randomness:
     """
 
     def __init__(self, seed: int, indices: Tensor, purpose: str = ""):
-        word = hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8]
-        self._keys = _hash(indices.to(torch.int64) + int.from_bytes(word, "big", signed=True))
+        digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8]
+        self._keys = _hash(indices.to(torch.int64) + int.from_bytes(digest, "big", signed=True))
         self._draws = 0
 
     @classmethod

@@ -271,7 +271,7 @@ def spearman(x: np.ndarray, y: np.ndarray, seed: int) -> Estimate:
     n = len(x)
     if n < 3 or not (_varies(x) and _varies(y)):
         return UNDEFINED
-    draws = [_rank_correlation(x[drawn], y[drawn]) for drawn in resamples(n, seed)]
+    draws = [_rank_correlation(x[sample], y[sample]) for sample in resamples(n, seed)]
     value = float(_rank_correlation(x[None], y[None])[0])
     return Estimate(value, *percentiles(np.concatenate(draws)), n)
 
@@ -303,14 +303,14 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int)
     if n < 3 + len(columns) or not all(map(_varies, columns)):
         return UNDEFINED
     values = []
-    for drawn in (np.arange(n)[None], *resamples(n, seed)):
-        ranks = rankdata(columns[:, drawn], axis=2)
+    for sample in (np.arange(n)[None], *resamples(n, seed)):
+        ranks = rankdata(columns[:, sample], axis=2)
         ranks -= ranks.mean(2, keepdims=True)
         precision = np.linalg.pinv(np.einsum("arn,brn->rab", ranks, ranks), hermitian=True)
         scale = np.sqrt(precision[:, 0, 0] * precision[:, 1, 1])
         values.append(-precision[:, 0, 1] / np.where(scale > 0, scale, 1.0))
-    value, *rest = np.concatenate(values)
-    low, high = percentiles(np.array(rest))
+    value, *draws = np.concatenate(values)
+    low, high = percentiles(np.array(draws))
     # near 1 and -1 the draws lie on one side of the estimate
     return Estimate(float(value), float(min(low, value)), float(max(high, value)), n)
 

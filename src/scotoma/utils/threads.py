@@ -31,8 +31,8 @@ def usable_cores() -> int:
     >>> 1 <= usable_cores() <= (os.cpu_count() or 1)
     True
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = allowed or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = count or 1
     try:
         quota, period = QUOTA.read_text().split()
     except (OSError, ValueError):
@@ -59,10 +59,10 @@ def others_run() -> bool:
     """
     for _ in range(LOOKS):
         try:
-            found = re.search(r"^procs_running (\d+)$", NOW.read_text(), re.MULTILINE)
+            match = re.search(r"^procs_running (\d+)$", NOW.read_text(), re.MULTILINE)
         except OSError:
-            found = None
-        if not found or int(found[1]) > 1:
+            match = None
+        if not match or int(match[1]) > 1:
             return True
         time.sleep(PAUSE)
     return False
