@@ -114,9 +114,9 @@ def test_it_is_exact_for_one_layer(digits, linear):
         logits = layer(worst)
         least = logits.gather(1, labels[:, None])[:, 0] - logits[:, rival]
         assert torch.allclose((centre - radius)[:, rival], least, atol=1e-4)
-    stands = certified(read_network(linear, digits.shape), images, labels, eps)
-    assert torch.equal(stands, ((centre - radius).scatter(1, labels[:, None], 1) > 1e-3).all(1))
-    assert 0 < stands.sum() < 50
+    proven = certified(read_network(linear, digits.shape), images, labels, eps)
+    assert torch.equal(proven, ((centre - radius).scatter(1, labels[:, None], 1) > 1e-3).all(1))
+    assert 0 < proven.sum() < 50
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -235,25 +235,25 @@ def test_no_attack_succeeds_inside_a_certified_ball(digits, provable):
     search = MinLinf("linf", steps=40, restarts=0)
     nearest = search(provable, images[right], labels[right])
     for eps in (0.05, 0.1):
-        stands = certified(read_network(provable, digits.shape), images, labels, eps)
-        assert 0.3 < stands.float().mean() < 0.99
-        assert right[stands].all()
+        proven = certified(read_network(provable, digits.shape), images, labels, eps)
+        assert 0.3 < proven.float().mean() < 0.99
+        assert right[proven].all()
         threat = Threat("linf", eps)
         attacks = [
             PGD(threat, steps=20),
             APGDT(threat, steps=10),
             Square(threat, queries=60),
         ]
-        fell = torch.zeros(n, dtype=torch.bool)
-        for found in (
+        broken = torch.zeros(n, dtype=torch.bool)
+        for adversarial in (
             nearest,
             *(attack(provable, images[right], labels[right]) for attack in attacks),
         ):
-            wrong = provable(found).argmax(1) != labels[right]
-            inside = (found - images[right]).abs().flatten(1).amax(1) <= eps + TOLERANCE
-            fell[right.nonzero().squeeze(1)] |= wrong & inside
-        assert fell.any(), "the attacks do succeed where nothing is certified"
-        assert not (fell & stands).any()
+            wrong = provable(adversarial).argmax(1) != labels[right]
+            inside = (adversarial - images[right]).abs().flatten(1).amax(1) <= eps + TOLERANCE
+            broken[right.nonzero().squeeze(1)] |= wrong & inside
+        assert broken.any(), "the attacks do succeed where nothing is certified"
+        assert not (broken & proven).any()
 
 
 def test_the_bound_at_a_vanishing_ball_is_the_margin():

@@ -42,12 +42,12 @@ class Lines(AnalysisBySynthesis):
         latents = (ahead * self.ways).sum(2, keepdim=True) / (
             self.ways.square().sum(1, keepdim=True) + beta / 2 + 1e-12
         )
-        made = self.starts + latents * self.ways
-        losses = (images.flatten(1)[:, None] - made).square().sum(
+        decoded = self.starts + latents * self.ways
+        losses = (images.flatten(1)[:, None] - decoded).square().sum(
             2
         ) + beta / 2 * latents.square().sum(2)
         return synthesis.Synthesis(
-            losses * self.scales, latents, made.view(*made.shape[:2], *PLANE)
+            losses * self.scales, latents, decoded.view(*decoded.shape[:2], *PLANE)
         )
 
 
@@ -73,9 +73,9 @@ def flat_model(
         nn.init.zeros_(layer.weight)
     assert convolutions[-1].bias is not None
     convolutions[-1].bias.data = torch.tensor(levels).logit(1e-7)
-    made = AnalysisBySynthesis(vaes, samples=10, steps=40, scales=scales)
-    freeze(made)
-    return made
+    model = AnalysisBySynthesis(vaes, samples=10, steps=40, scales=scales)
+    freeze(model)
+    return model
 
 
 def flat(*levels: float) -> Tensor:
@@ -89,17 +89,17 @@ def digits_abs(digits: Dataset) -> AnalysisBySynthesis:
     """
     assert digits.train is not None
     torch.manual_seed(0)
-    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=100, steps=15, beta=0.2)
+    model = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=100, steps=15, beta=0.2)
     recipe, generator = Synthesis(L2), torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(made.parameters(), recipe.rate)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.rate)
     for part in balanced_order(digits.train.labels, 10, 2500, generator).split(50):
         images, labels = digits.train.images(part), digits.train.labels[part]
         optimizer.zero_grad()
-        recipe(made, images, labels, 0.0, generator).backward()
+        recipe(model, images, labels, 0.0, generator).backward()
         optimizer.step()
-    freeze(made)
-    recipe.finish(made, digits.train)
-    return made
+    freeze(model)
+    recipe.finish(model, digits.train)
+    return model
 
 
 @pytest.mark.parametrize("priors", [False, True])
@@ -113,33 +113,33 @@ def test_between_flat_images_it_is_the_distance_to_the_midpoint(priors: bool):
 
 def test_scales_move_the_edge():
     """With latents of 0 the label changes where sqrt(s_y) (a + eps) = sqrt(s_c) (d - eps)."""
-    made, images = flat_model((0.0, 1.0), scales=(1.0, 0.49)), flat(0.1, 0.3, 0.5, 0.7)
+    model, images = flat_model((0.0, 1.0), scales=(1.0, 0.49)), flat(0.1, 0.3, 0.5, 0.7)
     edge = 0.7 / 1.7
-    assert made(images).argmax(1).tolist() == [0, 0, 1, 1]
-    bounds = lower_bounds(made, images)
+    assert model(images).argmax(1).tolist() == [0, 0, 1, 1]
+    bounds = lower_bounds(model, images)
     assert torch.allclose(bounds, (images[:, 0, 0, 0] - edge).abs() * 8, atol=2e-3)
 
 
 @pytest.mark.parametrize("scales", [None, (1.0, 0.7, 1.4)])
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 def test_the_bound_is_where_its_condition_ends(scales: tuple[float, ...] | None, beta: float):
-    made, images = lines(scales, beta), grid(9)
-    own, nearest = made.synthesise(images), made.synthesise(images, 0.0)
+    model, images = lines(scales, beta), grid(9)
+    own, nearest = model.synthesise(images), model.synthesise(images, 0.0)
     for priors in (False, True):
-        bounds = lower_bounds(made, images, priors=priors)
+        bounds = lower_bounds(model, images, priors=priors)
         for row, label in enumerate(own.losses.argmin(1).tolist()):
             a = float((images[row] - own.images[row, label]).norm())
             kappa = beta / 2 * float(own.latents[row, label].square())
             ends = []
             for other in {0, 1, 2} - {label}:
-                t = math.sqrt(own.losses[row, other] / made.scales[other]) if priors else 0.0
+                t = math.sqrt(own.losses[row, other] / model.scales[other]) if priors else 0.0
                 t = t or float((images[row] - nearest.images[row, other]).norm())
                 low, high = 0.0, t
                 for _ in range(50):
                     eps = (low + high) / 2
                     stable = (
-                        made.scales[label] * ((a + eps) ** 2 + kappa)
-                        < made.scales[other] * (t - eps) ** 2
+                        model.scales[label] * ((a + eps) ** 2 + kappa)
+                        < model.scales[other] * (t - eps) ** 2
                     )
                     low, high = (eps, high) if stable else (low, eps)
                 ends.append(low)
@@ -150,11 +150,11 @@ def test_the_bound_is_where_its_condition_ends(scales: tuple[float, ...] | None,
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 def test_no_point_of_another_class_lies_nearer(scales: tuple[float, ...] | None, beta: float):
     """By trying all points of a fine grid, where the minima over latents are exact."""
-    made, images, points = lines(scales, beta), grid(9), grid(201)
-    labels, told = made(images).argmax(1), made(points).argmax(1)
+    model, images, points = lines(scales, beta), grid(9), grid(201)
+    labels, predictions = model(images).argmax(1), model(points).argmax(1)
     apart = torch.cdist(images.flatten(1), points.flatten(1))
-    real = apart.masked_fill(labels[:, None] == told, torch.inf).amin(1)
-    paper, tighter = lower_bounds(made, images), lower_bounds(made, images, priors=True)
+    real = apart.masked_fill(labels[:, None] == predictions, torch.inf).amin(1)
+    paper, tighter = lower_bounds(model, images), lower_bounds(model, images, priors=True)
     assert (paper <= tighter + 1e-6).all()
     assert (tighter <= real + 1e-6).all()
     assert (tighter.mean() > paper.mean() + 0.01) == (beta > 0)
@@ -165,11 +165,11 @@ def test_no_point_of_another_class_lies_nearer(scales: tuple[float, ...] | None,
 
 def test_a_prior_that_outweighs_the_distance_leaves_nothing():
     """Class 1 wins by its prior although class 0 could draw the image itself: d_c < a."""
-    made = Lines([[0.0, 0.0], [0.5, 0.4]], [[0.05, 0.05], [0.0, 0.0]])
+    model = Lines([[0.0, 0.0], [0.5, 0.4]], [[0.05, 0.05], [0.0, 0.0]])
     images = torch.tensor([0.5, 0.5]).view(1, *PLANE)
-    assert made(images).argmax(1) == 1
-    assert lower_bounds(made, images).tolist() == [0.0]
-    assert lower_bounds(made, images, priors=True) > 0.1
+    assert model(images).argmax(1) == 1
+    assert lower_bounds(model, images).tolist() == [0.0]
+    assert lower_bounds(model, images, priors=True) > 0.1
 
 
 def test_the_only_class_is_stable_everywhere():
@@ -178,63 +178,65 @@ def test_the_only_class_is_stable_everywhere():
 
 @pytest.mark.slow
 def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
-    made, images = digits_abs(digits), digits.test.images(torch.arange(6))
-    labels = made(images).argmax(1)
-    found = DDN("l2", steps=20)(made, images, labels)
+    model, images = digits_abs(digits), digits.test.images(torch.arange(6))
+    labels = model(images).argmax(1)
+    adversarial = DDN("l2", steps=20)(model, images, labels)
     distances = torch.where(
-        made(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
+        model(adversarial).argmax(1) != labels,
+        (adversarial - images).flatten(1).norm(dim=1),
+        torch.inf,
     )
     assert distances.isfinite().sum() >= 4
     for priors in (False, True):
-        bounds = lower_bounds(made, images, priors=priors)
+        bounds = lower_bounds(model, images, priors=priors)
         assert (distances >= bounds).all()
         assert bounds.median() > 0.1
 
 
 def test_batches_and_wrappers_change_nothing():
-    made, images = (
+    model, images = (
         flat_model((0.0, 0.3, 1.0)),
         torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0)),
     )
-    bounds = lower_bounds(made, images)
+    bounds = lower_bounds(model, images)
     assert torch.allclose(
-        torch.cat([lower_bounds(made, each[None]) for each in images]), bounds, atol=1e-4
+        torch.cat([lower_bounds(model, each[None]) for each in images]), bounds, atol=1e-4
     )
-    assert torch.equal(lower_bounds(nn.Sequential(nn.Identity(), made), images), bounds)
-    assert torch.equal(lower_bounds(Counted(made, 3, images.device), images), bounds)
+    assert torch.equal(lower_bounds(nn.Sequential(nn.Identity(), model), images), bounds)
+    assert torch.equal(lower_bounds(Counted(model, 3, images.device), images), bounds)
     assert torch.allclose(
-        lower_bounds(made, images.to(memory_format=torch.channels_last)), bounds, atol=1e-4
+        lower_bounds(model, images.to(memory_format=torch.channels_last)), bounds, atol=1e-4
     )
 
 
 def test_asking_leaves_the_model_as_it_was():
-    made, images = flat_model((0.0, 0.3, 1.0)), flat(0.1, 0.2, 0.8)
-    before = made(images)
-    lower_bounds(made, images, priors=True)
-    assert made.race
-    assert not made._forward_pre_hooks
-    assert not made.explanation._forward_hooks
-    assert torch.equal(made(images), before)
+    model, images = flat_model((0.0, 0.3, 1.0)), flat(0.1, 0.2, 0.8)
+    before = model(images)
+    lower_bounds(model, images, priors=True)
+    assert model.race
+    assert not model._forward_pre_hooks
+    assert not model.explanation._forward_hooks
+    assert torch.equal(model(images), before)
 
 
 @pytest.mark.slow
 def test_classes_that_lost_the_race_are_searched_to_the_end(monkeypatch):
     """With the latents that they had when they lost, the bound would be larger."""
     torch.manual_seed(0)
-    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 8), samples=1, steps=50, beta=0.5)
-    for layer in made.vaes.decoder:
+    model = AnalysisBySynthesis(ClassVAEs(SHAPE, 8), samples=1, steps=50, beta=0.5)
+    for layer in model.vaes.decoder:
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.constant_(layer.weight, 3.0)
-    freeze(made)
+    freeze(model)
     images = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0)) / 2
     monkeypatch.setattr(synthesis, "RACE", {0: 1.0})
-    raced, label = lower_bounds(made, images, priors=True), made(images).argmax(1)
-    made.race = False
+    raced, label = lower_bounds(model, images, priors=True), model(images).argmax(1)
+    model.race = False
     same = (
-        made(images).argmax(1) == label
+        model(images).argmax(1) == label
     )  # a race as hard as this one may be won by the wrong class
     assert same.sum() > 5
-    assert torch.allclose(lower_bounds(made, images, priors=True)[same], raced[same], atol=1e-5)
+    assert torch.allclose(lower_bounds(model, images, priors=True)[same], raced[same], atol=1e-5)
 
 
 class Darker(nn.Module):

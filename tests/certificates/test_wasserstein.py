@@ -30,13 +30,13 @@ def test_the_inner_maximum_of_a_linear_model_is_where_its_gradient_vanishes():
     slope, gamma = 1.5, 0.6
     assert slope**2 / 4 < 2 * gamma, "concave"
     images = torch.linspace(-3, 3, 13).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    found = transport(Bowl(slope), images, torch.zeros(13, dtype=torch.long), gamma, steps=200)
-    moved = (found - images).flatten(1)
+    x = transport(Bowl(slope), images, torch.zeros(13, dtype=torch.long), gamma, steps=200)
+    moved = (x - images).flatten(1)
     assert not moved[:, 1:].any()
     expected = images[:, 0, 0, 0].clone()
     for _ in range(200):
         expected = images[:, 0, 0, 0] + slope * torch.sigmoid(slope * expected) / (2 * gamma)
-    assert torch.allclose(found[:, 0, 0, 0], expected, atol=1e-4)
+    assert torch.allclose(x[:, 0, 0, 0], expected, atol=1e-4)
 
 
 def test_the_steps_are_those_of_the_authors():
@@ -64,15 +64,15 @@ def test_a_higher_price_moves_less_and_no_move_is_worth_more():
     images, labels = torch.rand(30, 1, 3, 3), torch.arange(30) % 3
     distances = []
     for gamma in (0.5, 1.0, 4.0):
-        found = transport(model, images, labels, gamma, steps=100)
-        phi = losses(model(found), labels) - gamma * (found - images).flatten(1).square().sum(1)
+        x = transport(model, images, labels, gamma, steps=100)
+        phi = losses(model(x), labels) - gamma * (x - images).flatten(1).square().sum(1)
         for _ in range(200):
             other = images + 0.5 * torch.randn(images.shape) * torch.rand(30, 1, 1, 1)
             assert (
                 losses(model(other), labels) - gamma * (other - images).flatten(1).square().sum(1)
                 <= phi + 1e-4
             ).all()
-        distances.append((found - images).flatten(1).square().sum(1).mean().item())
+        distances.append((x - images).flatten(1).square().sum(1).mean().item())
     assert distances[0] > distances[1] > distances[2] > 0
 
 
@@ -92,8 +92,10 @@ def test_curvature_is_the_largest_eigenvalue():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.ELU(), nn.Linear(8, 3))
     images, labels = torch.rand(6, 1, 3, 3), torch.arange(6) % 3
-    found = curvature(model, images, labels, steps=300, generator=torch.Generator().manual_seed(1))
-    for image, label, value in zip(images, labels, found, strict=True):
+    largest = curvature(
+        model, images, labels, steps=300, generator=torch.Generator().manual_seed(1)
+    )
+    for image, label, value in zip(images, labels, largest, strict=True):
         hessian = torch.autograd.functional.hessian(
             lambda x, label=label: losses(model(x.view(1, 1, 3, 3)), label[None]).sum(),
             image.flatten(),
@@ -102,7 +104,7 @@ def test_curvature_is_the_largest_eigenvalue():
         assert value <= spectrum[-1] + 1e-4
         if spectrum[-1] > 1.2 * spectrum[0].abs():
             assert value.item() == pytest.approx(spectrum[-1].item(), rel=0.02)
-    assert found.max() > 0
+    assert largest.max() > 0
 
 
 def test_which_networks_are_smooth():

@@ -82,10 +82,10 @@ def relaxed(stages: list, bounds: list, low: np.ndarray, high: np.ndarray, c: np
     box = [(a, b) for a, b in zip(low, high, strict=True)] + [(None, None)] * (total - len(low))
     for depth, (weight, bias) in enumerate(stages):
         z, y = starts[1 + 2 * depth], starts[2 + 2 * depth]
-        given = starts[2 * depth]
+        output = starts[2 * depth]
         for unit in range(len(bias)):
             row = np.zeros(total)
-            row[z + unit], row[given : given + weight.shape[1]] = 1, -weight[unit]
+            row[z + unit], row[output : output + weight.shape[1]] = 1, -weight[unit]
             equal.append(row)
             equal_to.append(bias[unit])
             if depth == len(stages) - 1:
@@ -101,6 +101,6 @@ def relaxed(stages: list, bounds: list, low: np.ndarray, high: np.ndarray, c: np
             box[y + unit] = (0, None)
     objective = np.zeros(total)
     objective[starts[-3] : starts[-3] + len(c)] = c
-    found = linprog(objective, np.array(below), below_to, np.array(equal), equal_to, box)
-    assert found.status == 0, found.message
-    return found.fun
+    solution = linprog(objective, np.array(below), below_to, np.array(equal), equal_to, box)
+    assert solution.status == 0, solution.message
+    return solution.fun

@@ -97,11 +97,11 @@ class View:
 
     def size(self, radius: Tensor) -> Tensor:
         """Return the sum of |coefficient| * radius over each window, (n, units, height, width)."""
-        seen = self._windows(radius).flatten(3)
+        radii = self._windows(radius).flatten(3)
         rows = self.rows.abs().flatten(4)
         if rows.shape[:3] == (1, 1, 1):
-            return (seen @ rows[0, 0, 0].T).permute(0, 3, 1, 2)
-        return (rows @ seen[..., None]).squeeze(-1).permute(0, 3, 1, 2)
+            return (radii @ rows[0, 0, 0].T).permute(0, 3, 1, 2)
+        return (rows @ radii[..., None]).squeeze(-1).permute(0, 3, 1, 2)
 
     def _windows(self, maps: Tensor) -> Tensor:
         """(n, height, width, c, kh, kw)"""
@@ -133,7 +133,7 @@ def exact_radius(layers: Sequence[Convolution], strips: Sequence[Strip], pixels:
     *below, layer = layers
     channels = max(1, BLOCK // (len(pixels) * _coefficients(layer, below)))
     slices = [slice(start, start + channels) for start in range(0, len(layer.weight), channels)]
-    return torch.cat([radius(View.of(layer, part), below, strips, pixels) for part in slices], 1)
+    return torch.cat([radius(View.of(layer, units), below, strips, pixels) for units in slices], 1)
 
 
 def _coefficients(layer: Convolution, below: Sequence[Convolution]) -> int:
@@ -238,5 +238,5 @@ def certified(network: Network, images: Tensor, labels: Tensor, eps: float) -> T
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
     ):
         centre, radii = bound(network, images, labels, eps + TOLERANCE)
-    stands = centre - radii > GUARD * (centre.abs() + radii)
-    return stands.scatter(1, labels[:, None], True).all(1)
+    holds = centre - radii > GUARD * (centre.abs() + radii)
+    return holds.scatter(1, labels[:, None], True).all(1)

@@ -70,53 +70,53 @@ def read_network(model: nn.Module, shape: tuple[int, int, int]) -> Network:
     entry: list[nn.Module] = []
     layers: list[Convolution] = []
     rectified = flat = False
-    for part in parts(model):
-        if not is_plain(part):
-            raise _unknown(f"a layer {type(part).__name__} with code or a hook of its own")
-        match part:
+    for module in parts(model):
+        if not is_plain(module):
+            raise _unknown(f"a layer {type(module).__name__} with code or a hook of its own")
+        match module:
             case nn.Flatten(start_dim=1, end_dim=-1):
                 flat = True
             case nn.Identity() | nn.Dropout():
                 pass
             case Standardise() if not layers:
-                entry.append(part)
+                entry.append(module)
             case nn.ReLU() if layers:
                 rectified = True
             case nn.Conv2d() | nn.Linear():
                 if layers and not rectified:
                     raise _unknown("two layers without a ReLU between them")
                 rectified = False
-                read = _dense if isinstance(part, nn.Linear) else _convolution
-                layers.append(read(part, shape, flat))  # type: ignore[arg-type]
+                convert = _dense if isinstance(module, nn.Linear) else _convolution
+                layers.append(convert(module, shape, flat))  # type: ignore[arg-type]
                 shape = (len(layers[-1].weight), *layers[-1].after)
             case _:
-                raise _unknown(f"a layer {type(part).__name__}")
+                raise _unknown(f"a layer {type(module).__name__}")
     if not layers or rectified or layers[-1].after != (1, 1):
         raise _unknown("no dense layer at its end")
     return Network(tuple(entry), tuple(layers))
 
 
-def _dense(part: nn.Linear, shape: tuple[int, int, int], flat: bool) -> Convolution:
-    if not flat or part.in_features != prod(shape):
+def _dense(module: nn.Linear, shape: tuple[int, int, int], flat: bool) -> Convolution:
+    if not flat or module.in_features != prod(shape):
         raise _unknown("a dense layer that is not given the flattened maps")
-    return Convolution(part.weight.view(-1, *shape), part.bias, shape[1:], (1, 1))
+    return Convolution(module.weight.view(-1, *shape), module.bias, shape[1:], (1, 1))
 
 
-def _convolution(part: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Convolution:
-    plain = part.padding_mode == "zeros" and part.dilation == (1, 1) and part.groups == 1
-    if flat or not plain or isinstance(part.padding, str):
-        raise _unknown(f"the layer {part}")
-    stride: Pair = part.stride  # type: ignore[assignment]
-    padding: Pair = part.padding  # type: ignore[assignment]
+def _convolution(module: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Convolution:
+    plain = module.padding_mode == "zeros" and module.dilation == (1, 1) and module.groups == 1
+    if flat or not plain or isinstance(module.padding, str):
+        raise _unknown(f"the layer {module}")
+    stride: Pair = module.stride  # type: ignore[assignment]
+    padding: Pair = module.padding  # type: ignore[assignment]
     height, width = (
-        (shape[1 + dim] + 2 * padding[dim] - part.kernel_size[dim]) // stride[dim] + 1
+        (shape[1 + dim] + 2 * padding[dim] - module.kernel_size[dim]) // stride[dim] + 1
         for dim in range(2)
     )
-    return Convolution(part.weight, part.bias, shape[1:], (height, width), stride, padding)
+    return Convolution(module.weight, module.bias, shape[1:], (height, width), stride, padding)
 
 
-def _unknown(what: str) -> InputError:
+def _unknown(obstacle: str) -> InputError:
     return InputError(
-        f"no bound for this model, which has {what}: the bound knows nn.Sequential of plain "
+        f"no bound for this model, which has {obstacle}: the bound knows nn.Sequential of plain "
         "convolutions and dense layers with ReLUs between them"
     )

@@ -57,11 +57,11 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
             "use arch=abs"
         )
     own = _explained(model, synthesiser, images)
-    whole = copy.copy(synthesiser)
-    whole.race = False  # a class that has lost the race has not been searched to the end
-    searches = [own, whole.synthesise(images, beta=0.0)]
+    full = copy.copy(synthesiser)
+    full.race = False  # a class that has lost the race has not been searched to the end
+    searches = [own, full.synthesise(images, beta=0.0)]
     if priors:
-        searches.append(whole.synthesise(images))
+        searches.append(full.synthesise(images))
     misses = [(images[:, None] - each.images).flatten(2).norm(dim=2) for each in searches]
     missed = torch.stack(misses)
     costs = torch.stack([synthesiser.beta / 2 * each.latents.square().sum(2) for each in searches])
@@ -84,14 +84,14 @@ def _crossing(a: Tensor, kappa: Tensor, t: Tensor, ratio: Tensor) -> Tensor:
 
 def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tensor) -> Synthesis:
     """Return the classes' reconstructions when the model is evaluated."""
-    shown: list[Tensor] = []
+    inputs: list[Tensor] = []
     syntheses: list[Synthesis] = []
 
-    def show(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        shown.append(given[0])
+    def show(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs.append(arguments[0])
 
-    def see(_module: nn.Module, _given: Any, made: Any) -> None:
-        syntheses.append(made)
+    def see(_module: nn.Module, _arguments: Any, synthesis: Any) -> None:
+        syntheses.append(synthesis)
 
     handles = (
         synthesiser.register_forward_pre_hook(show),
@@ -102,7 +102,7 @@ def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tenso
     finally:
         for handle in handles:
             handle.remove()
-    if not torch.equal(torch.cat(shown), images):
+    if not torch.equal(torch.cat(inputs), images):
         raise InputError(
             "the bound from synthesis is not known for a model that changes images "
             "before it explains them"

@@ -32,7 +32,7 @@ def is_smooth(model: nn.Module) -> bool:
     >>> is_smooth(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), is_smooth(nn.Linear(2, 2))
     (False, True)
     """
-    return all(isinstance(part, SMOOTH) and is_plain(part) for part in parts(model))
+    return all(isinstance(module, SMOOTH) and is_plain(module) for module in parts(model))
 
 
 def losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
