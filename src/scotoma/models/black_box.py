@@ -93,7 +93,7 @@ def is_black_box(model: nn.Module) -> bool:
 def settle(
     model: Function, name: str, images: Tensor, labels: Tensor
 ) -> tuple[Function, list[str]]:
-    """Return a black box with the range and outputs found out where nobody said, and notes.
+    """Return a black box with range and outputs, inferred where they are not given, and notes.
 
     The range is the one of `RANGES` in which it classifies clearly more images correctly than in
     [0, 1]. Outputs are probabilities if they are not negative and add up to 1, and logits if some
@@ -106,18 +106,18 @@ def settle(
         labels: int64 (n,).
 
     Raises:
-        InputError: the answers do not tell.
+        InputError: the outputs do not tell.
     """
     notes = []
     limits = model.range
     if limits is None:
-        right = {each: _correct(model, each, images, labels) for each in RANGES}
-        usual, best = RANGES[0], max(RANGES, key=lambda each: right[each])
-        lead = right[best] - right[usual]
-        behind = right[usual] - max(right[each] for each in RANGES[1:])
+        correct = {each: _correct(model, each, images, labels) for each in RANGES}
+        usual, best = RANGES[0], max(RANGES, key=lambda each: correct[each])
+        lead = correct[best] - correct[usual]
+        behind = correct[usual] - max(correct[each] for each in RANGES[1:])
 
         def counts(ranges: Iterable[tuple[float, float]]) -> str:
-            return ", ".join(f"{right[each]} in {_written(each)}" for each in ranges)
+            return ", ".join(f"{correct[each]} in {_written(each)}" for each in ranges)
 
         if best != usual and lead >= max(FEWEST, CLEARLY * len(images)):
             limits = best
@@ -130,15 +130,15 @@ def settle(
                 "value_range=LOW:HIGH, such as 0:255"
             )
         if limits != usual or model.asks:
-            others = counts([each for each in RANGES if each != limits])
+            alternatives = counts([each for each in RANGES if each != limits])
             notes.append(
                 f"The model gets pixels in {_written(limits)}, because it classifies "
-                f"{right[limits]} of {len(images)} images correctly then ({others})."
+                f"{correct[limits]} of {len(images)} images correctly then ({alternatives})."
             )
     outputs = model.outputs
     if outputs != "logits":
-        answers = _answers(model, limits, images)
-        kind, low, high = kind_of_outputs(answers), float(answers.min()), float(answers.max())
+        scores = _answers(model, limits, images)
+        kind, low, high = kind_of_outputs(scores), float(scores.min()), float(scores.max())
         values = f"model {name} returns values from {low:.3g} to {high:.3g}"
         if outputs == "probabilities" and kind == "logits":
             raise InputError(f"{values}, which are no probabilities; say outputs=logits")
@@ -151,16 +151,16 @@ def settle(
     return model.settled(limits, outputs), notes
 
 
-def kind_of_outputs(answers: Tensor) -> str | None:
-    """Return "probabilities" or "logits"; None where answers (n, classes) do not tell.
+def kind_of_outputs(outputs: Tensor) -> str | None:
+    """Return "probabilities" or "logits"; None where outputs (n, classes) do not tell.
 
     >>> [kind_of_outputs(torch.tensor([row])) for row in ([0.2, 0.8], [-1.0, 3.0], [0.4, 0.3])]
     ['probabilities', 'logits', None]
     """
-    total = answers.sum(1)
-    if bool(answers.min() >= 0) and torch.allclose(total, torch.ones_like(total), atol=1e-3):
+    total = outputs.sum(1)
+    if bool(outputs.min() >= 0) and torch.allclose(total, torch.ones_like(total), atol=1e-3):
         return "probabilities"
-    return "logits" if float(answers.min()) < 0 or float(answers.max()) > 1 else None
+    return "logits" if float(outputs.min()) < 0 or float(outputs.max()) > 1 else None
 
 
 def _correct(model: Function, limits: tuple[float, float], images: Tensor, labels: Tensor) -> int:

@@ -39,7 +39,7 @@ Gradient = Literal["yes", "missing", "zeros", "NaN"]
 
 @dataclass(frozen=True)
 class Checks:
-    """What was seen on a few test images.
+    """Measurements on a few test images.
 
     Args:
         logits: what the model returns (n, classes).
@@ -61,7 +61,7 @@ class Checks:
 
     @property
     def batched(self) -> bool:
-        """Whether logits depend on the batch; what a randomised model does shows nothing of it."""
+        """Whether logits depend on the batch; False for a randomised model, which hides it."""
         return not self.randomised and self.shift > OTHER_BATCH * self._largest
 
     @property
@@ -71,7 +71,7 @@ class Checks:
 
     @property
     def bounded(self) -> bool:
-        """Whether everything that the model returns lies in [0, 1], and is no probability."""
+        """Whether all outputs lie in [0, 1] and are no probabilities."""
         return kind_of_outputs(self.logits) is None
 
     @property
@@ -105,9 +105,9 @@ def check(module: nn.Module, name: str, data: Dataset) -> Checks:
     images = data.test.images(torch.arange(min(PROBE_IMAGES, len(data.test)))).to(device(module))
     with own_numbers(0):  # for reproducible numbers in the notes
         logits = answer(module, name, images, data)
-        again = answer(module, name, images, data)
-        spread = _difference(again, logits)
-        if again.data_ptr() == logits.data_ptr():
+        repeated = answer(module, name, images, data)
+        spread = _difference(repeated, logits)
+        if repeated.data_ptr() == logits.data_ptr():
             _refuse_reuse(module, name, images, data, logits)
         answer(module, name, images[:3], data)
         alone = torch.cat([answer(module, name, image[None], data) for image in images])
@@ -145,11 +145,11 @@ def answer(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Tenso
             f"model {name} changes its input in place; write x = x - 0.5, not x -= 0.5"
         )
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         flat = isinstance(logits, Tensor) and logits.shape == (len(images),)
         hint = "; " + TWO_LOGITS.format("stack([0 * z, z], 1)") if flat else ""
         raise InputError(
-            f"model {name} returns {got} for {len(images)} images; "
+            f"model {name} returns {returned} for {len(images)} images; "
             f"want logits of shape ({len(images)}, classes){hint}"
         )
     if not torch.isfinite(logits).all():
@@ -178,10 +178,10 @@ def _spread_beside(module: nn.Module, images: Tensor) -> float:
     """
     beside = (images + BESIDE * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
     try:
-        first, again = (module(beside.clone()).float() for _ in range(2))
+        first, second = (module(beside.clone()).float() for _ in range(2))
     except Exception:  # the user's code may refuse such images, and attacks will say so
         return 0.0
-    return float((first - again).abs().nan_to_num(0, 0, 0).max())
+    return float((first - second).abs().nan_to_num(0, 0, 0).max())
 
 
 def _refuse_reuse(
@@ -197,10 +197,10 @@ def _refuse_reuse(
         )
 
 
-def _wants_other_batch(module: nn.Module, images: Tensor, why: str) -> bool:
+def _wants_other_batch(module: nn.Module, images: Tensor, message: str) -> bool:
     """Return whether the number of images made it fail, not the images."""
     # The guard of an exported program on its first dimension.
-    if re.search(r"(size\(\)|shape)\[0\]", why):
+    if re.search(r"(size\(\)|shape)\[0\]", message):
         return True
     for size in {1, 2, 4, 8, 16, 32} - {len(images)}:
         with contextlib.suppress(Exception), torch.no_grad():

@@ -194,13 +194,13 @@ def unpickle(path: Path, trust_pickle: bool) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if trust_pickle or not wanted:
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if trust_pickle or not match:
             raise InputError(
                 f"{path}: a pickle, but not a whole file of `torch.save`; save model.state_dict()"
             ) from None
         raise InputError(
-            f"{path}: a pickle with {wanted[1]}, not only tensors, can run any code when it is "
+            f"{path}: a pickle with {match[1]}, not only tensors, can run any code when it is "
             "opened; if you trust it, add trust_pickle=True"
         ) from None
     except (ImportError, AttributeError) as error:
@@ -232,24 +232,24 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load `tensors` into `model`; raise `InputError` with the first tensor that does not fit."""
     state = model.state_dict().items()
-    wanted = {name: value for name, value in state if isinstance(value, Tensor)}
+    own = {name: value for name, value in state if isinstance(value, Tensor)}
     for prefix in PREFIXES:
-        ours, theirs = (all(name.startswith(prefix) for name in each) for each in (wanted, tensors))
+        ours, theirs = (all(name.startswith(prefix) for name in each) for each in (own, tensors))
         if tensors and theirs and not ours:
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    problems = [f"lacks {name}" for name in wanted if name not in tensors]
-    problems += [f"has {name}, which the model has not" for name in tensors if name not in wanted]
+    problems = [f"lacks {name}" for name in own if name not in tensors]
+    problems += [f"has {name}, which the model has not" for name in tensors if name not in own]
     problems += [
-        f"{name} is {tuple(value.shape)}, the model's {tuple(wanted[name].shape)}"
+        f"{name} is {tuple(value.shape)}, the model's {tuple(own[name].shape)}"
         for name, value in tensors.items()
-        if name in wanted and not _is_open(wanted[name]) and value.shape != wanted[name].shape
+        if name in own and not _is_open(own[name]) and value.shape != own[name].shape
     ]
     if problems:
-        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"{path}: the tensors do not fit the architecture: {problems[0]}{rest}")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"{path}: the tensors do not fit the architecture: {problems[0]}{more}")
     try:
         fitted = {
-            name: value if _is_open(wanted[name]) else value.to(wanted[name].dtype)
+            name: value if _is_open(own[name]) else value.to(own[name].dtype)
             for name, value in tensors.items()
         }
         model.load_state_dict(fitted)
@@ -259,6 +259,6 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
         ) from None
 
 
-def _is_open(wanted: Tensor) -> bool:
+def _is_open(tensor: Tensor) -> bool:
     """Return whether the file decides the shape, as for lazy layers and stored images."""
-    return is_lazy(wanted) or wanted.numel() == 0
+    return is_lazy(tensor) or tensor.numel() == 0

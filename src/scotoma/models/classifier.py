@@ -18,7 +18,7 @@ from scotoma.models.modes import set_eval
 from scotoma.utils.errors import InputError
 
 DRAWS = 64
-"""Fresh draws that decide what a randomised model's answer is."""
+"""Fresh draws whose majority is the prediction of a randomised model."""
 TIE = 1e-3
 """Weight of probabilities beside votes, less than that of one vote."""
 SATURATED = 0.1
@@ -93,8 +93,8 @@ class Classifier:
 
         Probabilities become logits, and a randomised model is marked as `Randomised`, each with a
         note. Other notes are on predictions that depend on the batch, on missing gradients, and on
-        more outputs than classes. Of a black box it is found out which pixels it takes and what it
-        returns, where nobody said. The global random state does not change.
+        more outputs than classes. For a black box the range of pixels and the kind of outputs are
+        inferred if they are not given. The global random state does not change.
 
         Raises:
             InputError: the model does not take these images or some size of batch, changes them in
@@ -105,8 +105,8 @@ class Classifier:
         if isinstance(module, Function):
             images, labels = Sample(data.test, PROBE_IMAGES).read()
             answer(module, self.name, images, data)
-            module, found = settle(module, self.name, images, labels)
-            notes += found
+            module, more = settle(module, self.name, images, labels)
+            notes += more
         checks = check(module, self.name, data)
         if checks.logits.shape[1] > len(data.classes):
             notes.append(
@@ -205,7 +205,7 @@ def own_module(model: nn.Module) -> nn.Module:
 
 
 def is_randomised(model: nn.Module) -> bool:
-    """Return whether `Classifier.checked` saw that the model's answers are random."""
+    """Return whether `Classifier.checked` marked the model as randomised."""
     while isinstance(model, LogProbabilities):
         model = model.module
     return isinstance(model, Randomised)
@@ -219,8 +219,8 @@ def votes(draws: Iterable[Tensor]) -> Tensor:
     """
     total, count = 0.0, 0
     for logits in draws:
-        best = nn.functional.one_hot(logits.argmax(1), logits.shape[1])
-        total, count = total + (1 - TIE) * best + TIE * logits.softmax(1), count + 1
+        vote = nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+        total, count = total + (1 - TIE) * vote + TIE * logits.softmax(1), count + 1
     return (total / count).clamp_min(TINY).log()  # type: ignore[union-attr]
 
 

@@ -46,10 +46,10 @@ class Decoder:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images (n, c, h, w) from latents (n, LATENT), with gradients."""
-        made = self._begin(latents)
+        maps = self._begin(latents)
         for layer in self.middle:
-            made = _forward(made, layer)
-        return self._end(made)
+            maps = _forward(maps, layer)
+        return self._end(maps)
 
     @torch.no_grad()
     def slope(self, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,24 +60,24 @@ class Decoder:
         outputs = [self._begin(latents)]
         for layer in self.middle:
             outputs.append(_forward(outputs[-1], layer))
-        made = self._end(outputs[-1])
-        missed = made - images
-        slope = missed.mul(2).mul_(made).mul_(1 - made)
+        decoded = self._end(outputs[-1])
+        error = decoded - images
+        slope = error.mul(2).mul_(decoded).mul_(1 - decoded)
         for layer, output in zip(
             (self.final, *reversed(self.middle)), reversed(outputs), strict=True
         ):
             slope = F.conv2d(_last(slope), layer.weight, stride=layer.stride)
             # The slope of the ELU is 1 above 0, and its output + 1 below.
             slope.mul_(output.clamp_(max=0).add_(1))
-        return missed.flatten(1).square().sum(1), slope.flatten(1) @ self.first.weight.T
+        return error.flatten(1).square().sum(1), slope.flatten(1) @ self.first.weight.T
 
     def _begin(self, latents: Tensor) -> Tensor:
-        made = _last((latents @ self.first.weight).view(-1, *self.small))
-        return F.elu(made.add_(self.first.bias), inplace=True)
+        maps = _last((latents @ self.first.weight).view(-1, *self.small))
+        return F.elu(maps.add_(self.first.bias), inplace=True)
 
-    def _end(self, made: Tensor) -> Tensor:
+    def _end(self, maps: Tensor) -> Tensor:
         padding = self.final.weight.shape[-1] - 1
-        blocks = F.conv2d(made, self.blocks, stride=self.block, padding=padding)
+        blocks = F.conv2d(maps, self.blocks, stride=self.block, padding=padding)
         return F.pixel_shuffle(blocks, self.block).add_(self.final.bias).sigmoid_()
 
 
@@ -95,7 +95,7 @@ class Decoders:
     def decode(self, latents: Tensor) -> Tensor:
         """Return images (n, classes, c, h, w) from latents (n, classes, LATENT), with gradients."""
         pairs = zip(self.each, latents.unbind(1), strict=True)
-        return torch.stack([decoder.decode(part) for decoder, part in pairs], 1)
+        return torch.stack([decoder.decode(z) for decoder, z in pairs], 1)
 
     def slope(self, images: Tensor, latents: Tensor, counts: list[int]) -> tuple[Tensor, Tensor]:
         """Return |x - G(z)|^2, (m,), and its gradient by z, (m, LATENT).
@@ -107,18 +107,18 @@ class Decoders:
         """
         together = CACHED if images.device.type == "cpu" else max(1, len(images))
         pairs = zip(self.each, images.split(counts), latents.split(counts), strict=True)
-        made = [
+        results = [
             decoder.slope(*part)
             for decoder, of_class, z in pairs
             for part in zip(of_class.split(together), z.split(together), strict=True)
         ]
-        missed, slope = zip(*made, strict=True)
-        return torch.cat(missed), torch.cat(slope)
+        errors, slope = zip(*results, strict=True)
+        return torch.cat(errors), torch.cat(slope)
 
 
-def _forward(made: Tensor, layer: Layer) -> Tensor:
-    made = F.conv_transpose2d(made, layer.weight, stride=layer.stride)
-    return F.elu(made.add_(layer.bias), inplace=True)
+def _forward(maps: Tensor, layer: Layer) -> Tensor:
+    maps = F.conv_transpose2d(maps, layer.weight, stride=layer.stride)
+    return F.elu(maps.add_(layer.bias), inplace=True)
 
 
 def _blocks(weight: Tensor, side: int) -> Tensor:
@@ -132,8 +132,8 @@ def _blocks(weight: Tensor, side: int) -> Tensor:
         (channels * s * s, inputs, k + s - 1, k + s - 1).
     """
     turned, shifts = weight.flip(2, 3).transpose(0, 1), range(side)
-    places = [(left, side - 1 - left, top, side - 1 - top) for top in shifts for left in shifts]
-    return torch.stack([F.pad(turned, place) for place in places], 1).flatten(0, 1)
+    paddings = [(left, side - 1 - left, top, side - 1 - top) for top in shifts for left in shifts]
+    return torch.stack([F.pad(turned, padding) for padding in paddings], 1).flatten(0, 1)
 
 
 def _last(images: Tensor) -> Tensor:

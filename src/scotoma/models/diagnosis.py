@@ -1,4 +1,4 @@
-"""Is a model right on more images than chance, and if not, what is the likely cause?"""
+"""Does a model classify more images correctly than chance, and if not, what is the cause?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import own_numbers
 
 IMAGES = 100
-"""Test images that are looked at."""
+"""Test images that are evaluated."""
 NOTED = 60
 """Test images on which a model that is better than chance is tried with other pixels."""
 BATCH = 16
@@ -41,7 +41,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How often a model is right, and what would make it right more often.
+    """How many images a model classifies correctly, and what would raise the number.
 
     Args:
         correct: images that it classifies correctly, of `images`.
@@ -74,14 +74,14 @@ def diagnose(model: Classifier, data: Dataset) -> Diagnosis:
     scores = _scores(model.module, images)
     predictions = scores.argmax(1)
     correct = int((predictions == labels).sum())
-    chance, lost = _compare(predictions, labels)
+    chance, at_chance = _compare(predictions, labels)
     scales = dict(_scales(model.module, images, labels))
     causes = _causes(scores, labels, data, correct, scales)
-    return Diagnosis(correct, len(labels), chance, lost, scales, next(causes, ""))
+    return Diagnosis(correct, len(labels), chance, at_chance, scales, next(causes, ""))
 
 
 def stop_at_chance(model: Classifier, data: Dataset) -> None:
-    """Raise `InputError` if a model is right on no more images than chance, with the likely cause.
+    """Raise `InputError` with the likely cause if a model is no better than chance.
 
     >>> from scotoma.data import load_data
     >>> digits = load_data("digits")
@@ -92,21 +92,22 @@ def stop_at_chance(model: Classifier, data: Dataset) -> None:
     images, labels = Sample(data.test, IMAGES).read()
     if not _compare(_scores(model.module, images).argmax(1), labels)[1]:
         return
-    seen = diagnose(model, data)
-    why = seen.cause or (
+    result = diagnose(model, data)
+    advice = result.cause or (
         "Check that its weights are loaded, the scale of its pixels and the order of its classes."
     )
     raise InputError(
-        f"model {model.name} classifies {seen.correct} of {seen.images} test images of {data.name} "
-        f"correctly, no more than chance ({seen.chance:.0f}). {why} force=True audits it anyway"
+        f"model {model.name} classifies {result.correct} of {result.images} test images of "
+        f"{data.name} correctly, no more than chance ({result.chance:.0f}). {advice} force=True "
+        "audits it anyway"
     )
 
 
 def scale_note(model: Classifier, data: Dataset) -> list[str]:
     """Return a note if a module classifies clearly more images correctly with other pixels.
 
-    Where the model leaves room for that, each usual scale costs a pass of a few images. A black box
-    was looked at before. The global random state does not change.
+    Each usual scale costs a pass of a few images, unless accuracy is too high for a note. Black
+    boxes get none: `settle` has set their scale. The global random state does not change.
 
     >>> from scotoma.data import load_data
     >>> scale_note(Classifier.of(nn.Flatten()), load_data("digits"))
@@ -138,8 +139,8 @@ def _wanted(scale: str, correct: int, images: int) -> str:
 @torch.no_grad()
 def _scores(module: nn.Module, images: Tensor) -> Tensor:
     """Return what the module returns for images, on the CPU."""
-    where = device(module)
-    return torch.cat([module(part.to(where)).float().cpu() for part in images.split(BATCH)])
+    target = device(module)
+    return torch.cat([module(batch.to(target)).float().cpu() for batch in images.split(BATCH)])
 
 
 def _compare(predictions: Tensor, labels: Tensor) -> tuple[float, bool]:
@@ -181,15 +182,15 @@ def _causes(
     """Yield what explains errors, the clearest first."""
     n, outputs, classes = len(labels), scores.shape[1], len(data.classes)
     ahead = correct + max(FEWEST, CLEARLY * n)
-    best = max(scales, key=lambda name: scales[name])
-    if scales[best] >= ahead:
-        yield _wanted(best, scales[best], n)
+    best_scale = max(scales, key=lambda name: scales[name])
+    if scales[best_scale] >= ahead:
+        yield _wanted(best_scale, scales[best_scale], n)
     order = _reordered(scores.argmax(1), labels)
     if order is not None and 2 * order[0] >= max(ahead, order[1]):
         more = outputs > classes
-        what = f"{outputs} outputs for {data.counted}" if more else "classes"
+        noun = f"{outputs} outputs for {data.counted}" if more else "classes"
         yield (
-            f"With its {what} in another order it classifies {order[0]} of {order[1]} other images "
+            f"With its {noun} in another order it classifies {order[0]} of {order[1]} other images "
             f"correctly: {'return the logits, not features, or ' if more else ''}give labels the "
             "numbers of its outputs (class order)."
         )
@@ -220,6 +221,6 @@ def _reordered(predictions: Tensor, labels: Tensor) -> tuple[int, int] | None:
     table = np.zeros((int(labels.max()) + 1, int(predictions.max()) + 1))
     np.add.at(table, (labels[:half].numpy(), predictions[:half].numpy()), 1)
     rows, columns = linear_sum_assignment(table, maximize=True)
-    new = torch.full((table.shape[0],), -1)
-    new[torch.from_numpy(rows)] = torch.from_numpy(columns)
-    return int((predictions[half:] == new[labels[half:]]).sum()), len(labels) - half
+    output_of = torch.full((table.shape[0],), -1)
+    output_of[torch.from_numpy(rows)] = torch.from_numpy(columns)
+    return int((predictions[half:] == output_of[labels[half:]]).sum()), len(labels) - half

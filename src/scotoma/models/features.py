@@ -70,7 +70,7 @@ def default_layer(module: nn.Module, images: Tensor | None = None) -> str:
     module = own_module(module)
     if images is not None:
         return f"input of {_read(module, images, None)[0]}"
-    names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     if not names:
         raise InputError(f"the model has no nn.Linear layer with features; {ELSE}")
     return f"input of {names[-1]}"
@@ -101,9 +101,9 @@ def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Te
         raise InputError(f"{nothing}, so it gives no features; {ELSE}")
     ((name, value),) = latest.items()
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(images):
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(
-            f"layer {name!r} gives {got} for {len(images)} images, not a row for each; {ELSE}"
+            f"layer {name!r} gives {returned} for {len(images)} images, not a row for each; {ELSE}"
         )
     return name or "the model", value.float().flatten(1)
 

@@ -51,15 +51,15 @@ def inspect(model: Classifier, data: Dataset, threat: Threat | None = None) -> d
     checked = model.checked(data)
     module = own_module(checked.module)
     checks = check(module, model.name, data)
-    seen = diagnose(checked, data)
-    images = counted(seen.images, "test image")
+    result = diagnose(checked, data)
+    images = counted(result.images, "test image")
     block = {
         "model": f"{model.name} ({type(module).__name__}), sha256 {model.sha256[:12]}",
         "parameters": _parameters(module),
         "input": _input(checked, data),
         "pixels": _pixels(module),
-        "accuracy": f"{seen.correct} of {images} (chance: {seen.chance:.1f})",
-        "other pixels": "; ".join(f"{count} {name}" for name, count in seen.scales.items()),
+        "accuracy": f"{result.correct} of {images} (chance: {result.chance:.1f})",
+        "other pixels": "; ".join(f"{count} {name}" for name, count in result.scales.items()),
         "outputs": _outputs(checked, checks, data),
         "gradient": _gradient(checked, checks),
         "features": _features(module, data),
@@ -68,17 +68,17 @@ def inspect(model: Classifier, data: Dataset, threat: Threat | None = None) -> d
     }
     if threat is not None:
         block["threat"] = _size(threat, data)
-    block["first"] = next(_to_fix(checked, checks, seen, data, threat), "Nothing to fix.")
+    block["first"] = next(_to_fix(checked, checks, result, data, threat), "Nothing to fix.")
     return block
 
 
 def _to_fix(
-    model: Classifier, checks: Checks, seen: Diagnosis, data: Dataset, threat: Threat | None
+    model: Classifier, checks: Checks, result: Diagnosis, data: Dataset, threat: Threat | None
 ) -> Iterator[str]:
     """Yield what to fix, the most important first."""
-    if seen.cause:
-        yield seen.cause
-    if seen.at_chance:
+    if result.cause:
+        yield result.cause
+    if result.at_chance:
         yield "The model is no better than chance: check its weights and the order of its classes."
     if threat is not None and threat.norm == "linf" and threat.eps >= 0.9:
         eps = f"{threat.eps:g}"
@@ -155,8 +155,8 @@ def _features(module: nn.Module, data: Dataset) -> str:
     except InputError:
         default = "logits"
     sizes = _layers(module, image)
-    named = ", ".join(f"{name} ({_count(size)})" for name, size in sizes.items())
-    return f"{default}; also {named}" if named else default
+    others = ", ".join(f"{name} ({_count(size)})" for name, size in sizes.items())
+    return f"{default}; also {others}" if others else default
 
 
 def _layers(module: nn.Module, image: Tensor) -> dict[str, int]:

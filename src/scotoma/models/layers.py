@@ -83,9 +83,9 @@ def is_plain(layer: nn.Module) -> bool:
     """
     if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
         return False
-    known = [kind for kind in type(layer).__mro__ if kind.__module__.startswith(KNOWN)]
-    return bool(known) and all(
-        getattr(type(layer), name, None) is getattr(known[0], name, None) for name in COMPUTES
+    kinds = [kind for kind in type(layer).__mro__ if kind.__module__.startswith(KNOWN)]
+    return bool(kinds) and all(
+        getattr(type(layer), name, None) is getattr(kinds[0], name, None) for name in COMPUTES
     )
 
 

@@ -162,7 +162,7 @@ def load_pair(
 
 
 def fitted(data: Dataset, model: Classifier) -> Dataset:
-    """Return data whose images and class numbers mean to the model what they mean to the data.
+    """Return the data with channels and class numbers that fit the model.
 
     Grey images get three channels for a model of colour images, and classes are numbered as the
     outputs of the model; the notes of the data say so. What fits already is returned unchanged.
@@ -176,22 +176,22 @@ def fitted(data: Dataset, model: Classifier) -> Dataset:
     >>> fitted(scotoma.load_data("digits"), model).shape
     (3, 8, 8)
     """
-    first = data.test.images(torch.arange(1)).to(device(model.module))
-    outputs = _outputs(model.module, first)
+    image = data.test.images(torch.arange(1)).to(device(model.module))
+    outputs = _outputs(model.module, image)
     if outputs is None and data.shape[0] == 1:
-        outputs = _outputs(model.module, first.repeat(1, 3, 1, 1))
+        outputs = _outputs(model.module, image.repeat(1, 3, 1, 1))
         if outputs is not None:
             note = f"Grey images of {data.name} have three equal channels for model {model.name}."
             data = in_colour(data, note)
-    elif outputs is None and data.shape[0] == 3 and _outputs(model.module, first[:, :1]):
+    elif outputs is None and data.shape[0] == 3 and _outputs(model.module, image[:, :1]):
         raise InputError(
             f"model {model.name} takes grey images of one channel, and those of {data.name} have "
             "colour; convert the files to grey"
         )
-    named = f"model {model.name}"
+    name = f"model {model.name}"
     if model.classes is not None:
-        return matched(data, model.classes, named)
-    return data if outputs is None else by_number(data, outputs, named)
+        return matched(data, model.classes, name)
+    return data if outputs is None else by_number(data, outputs, name)
 
 
 @torch.no_grad()

@@ -236,8 +236,8 @@ class _Bank:
     def __init__(self, vaes: ClassVAEs, samples: int, beta: float, seed: int, device: torch.device):
         self.decoders = Decoders(vaes)
         generator, size = torch.Generator().manual_seed(seed), round(samples / (1 - DROPPED))
-        drawn = torch.randn(size, LATENT, generator=generator)
-        self.samples = drawn[drawn.norm(dim=1).argsort()[:samples]].to(device)
+        latents = torch.randn(size, LATENT, generator=generator)
+        self.samples = latents[latents.norm(dim=1).argsort()[:samples]].to(device)
         parts = [
             [decoder.decode(part).flatten(1) for part in self.samples.split(CACHED)]
             for decoder in self.decoders.each
@@ -249,14 +249,14 @@ class _Bank:
         """Return the best sample of each class, (n, classes, LATENT)."""
         flat = images.flatten(1)
         pairs = zip(self.offsets, self.images, strict=True)
-        best = [torch.addmm(offset, flat, made.T, alpha=-2).argmin(1) for offset, made in pairs]
+        best = [torch.addmm(offset, flat, each.T, alpha=-2).argmin(1) for offset, each in pairs]
         return self.samples[torch.stack(best, 1)]
 
 
 def _losses(bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-    made = bank.decoders.decode(latents)
-    missed = (images[:, None] - made).square().flatten(2).sum(2)
-    return missed + beta / 2 * latents.square().sum(2), made
+    decoded = bank.decoders.decode(latents)
+    error = (images[:, None] - decoded).square().flatten(2).sum(2)
+    return error + beta / 2 * latents.square().sum(2), decoded
 
 
 def _in_race(losses: Tensor, pairs: Tensor, n: int, classes: int, lead: float) -> Tensor:

@@ -29,11 +29,11 @@ def build(spec: str) -> tuple[nn.Module | Callable[..., Any], str]:
     """
     source, _, maker_name = spec.rpartition(":")
     with function(spec, "model") as (maker, name):
-        what = f"{source}: {maker_name}()"
-        model = maker if isinstance(maker, nn.Module) else run(maker, what)
+        call = f"{source}: {maker_name}()"
+        model = maker if isinstance(maker, nn.Module) else run(maker, call)
     if not callable(model) or isinstance(model, type):
         raise InputError(
-            f"{what} returned {type(model).__name__}; want a torch.nn.Module, or a callable from "
+            f"{call} returned {type(model).__name__}; want a torch.nn.Module, or a callable from "
             "images to logits"
         )
     return model, name
@@ -53,10 +53,10 @@ def function(spec: str, kind: str) -> Iterator[tuple[Callable[..., Any], str]]:
     Raises:
         InputError: there is no such file, module or function, or importing it raises an error.
     """
-    source, _, named = spec.rpartition(":")
+    source, _, attribute = spec.rpartition(":")
     path = Path(source).expanduser()
     in_file = path.suffix == ".py"
-    if not named.isidentifier() or not (
+    if not attribute.isidentifier() or not (
         in_file or all(part.isidentifier() for part in source.split("."))
     ):
         raise InputError(
@@ -65,13 +65,13 @@ def function(spec: str, kind: str) -> Iterator[tuple[Callable[..., Any], str]]:
         )
     if in_file and not path.is_file():
         raise InputError(f"{path}: no such file (from {kind} {spec!r})")
-    name = f"{path.name}:{named}" if in_file else spec
+    name = f"{path.name}:{attribute}" if in_file else spec
     with importing_from(path.resolve().parent if in_file else Path.cwd()):
         module = run(
             lambda: _execute(path.resolve()) if in_file else importlib.import_module(source),
             f"{source}: importing it",
         )
-        yield _find(module, named, source, kind), name
+        yield _find(module, attribute, source, kind), name
 
 
 def _find(module: ModuleType, function: str, source: str, kind: str) -> Callable[..., Any]:
@@ -84,10 +84,10 @@ def _find(module: ModuleType, function: str, source: str, kind: str) -> Callable
         hint = nearest(function, own or names)
         raise InputError(f"{source}: has no function {function!r}; {hint}")
     if not callable(maker):
-        made = {"model": "a torch.nn.Module", "MAITE model": "a MAITE model, nor one itself"}
+        results = {"model": "a torch.nn.Module", "MAITE model": "a MAITE model, nor one itself"}
         raise InputError(
             f"{source}: {function} is {type(maker).__name__}, not a function that returns "
-            f"{made.get(kind, 'images and labels')}"
+            f"{results.get(kind, 'images and labels')}"
         )
     return maker
 
@@ -135,15 +135,15 @@ def importing_from(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(str(folder))
-        new = set(sys.modules) - before
-        own = [name for name in new if _lies_in(sys.modules[name], folder)]
+        added = set(sys.modules) - before
+        own = [name for name in added if _lies_in(sys.modules[name], folder)]
         _neighbours.update(dict.fromkeys(own, folder))
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
-    where = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
     return (
-        where is not None
-        and Path(where).is_relative_to(folder)
-        and "site-packages" not in Path(where).parts
+        file is not None
+        and Path(file).is_relative_to(folder)
+        and "site-packages" not in Path(file).parts
     )

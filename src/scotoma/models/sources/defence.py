@@ -28,5 +28,5 @@ def defence(rest: str, opening: Opening) -> Classifier:
         images, labels = data.train.images(rows), data.train.labels[rows]
     defended = defend(name, network.module, images, labels)
     card = {"defence": name, "network": network.card}
-    named = f"{name}:{network.name}"
-    return Classifier.of(defended, named, card, classes=network.classes, input=network.input)
+    title = f"{name}:{network.name}"
+    return Classifier.of(defended, title, card, classes=network.classes, input=network.input)

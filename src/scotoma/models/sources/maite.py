@@ -21,9 +21,9 @@ def maite(rest: str, opening: Opening) -> Classifier:
     opening.only(f"maite:{rest}", "range", "outputs")
     if ":" not in rest:
         raise InputError(f"model 'maite:{rest}': want maite:MODULE:OBJECT or maite:FILE.py:OBJECT")
-    with function(rest, "MAITE model") as (found, _):
-        made = isinstance(found, type) or not hasattr(found, "metadata")
-        model: Any = run(found, f"{rest}()") if made else found
+    with function(rest, "MAITE model") as (target, _):
+        is_maker = isinstance(target, type) or not hasattr(target, "metadata")
+        model: Any = run(target, f"{rest}()") if is_maker else target
     return of_protocol(model, rest, opening)
 
 
@@ -36,17 +36,21 @@ def of_protocol(model: Any, name: str, opening: Opening) -> Classifier:
     Raises:
         InputError: the object is not of the protocol.
     """
-    said = getattr(model, "metadata", None)
-    if not callable(model) or not isinstance(said, Mapping) or not isinstance(said.get("id"), str):
+    metadata = getattr(model, "metadata", None)
+    if (
+        not callable(model)
+        or not isinstance(metadata, Mapping)
+        or not isinstance(metadata.get("id"), str)
+    ):
         raise InputError(
             f"{name}: {type(model).__name__} is no MAITE model; want a callable with "
             "metadata = {'id': NAME}"
         )
     module = BlackBox(Batched(model), opening.range, opening.outputs, asks=True)
     module.content = callable_hash(model)
-    labels = said.get("index2label")
+    labels = metadata.get("index2label")
     classes = _names(labels) if isinstance(labels, Mapping) else None
-    return Classifier.of(module, said["id"], classes=classes)
+    return Classifier.of(module, metadata["id"], classes=classes)
 
 
 class Batched:
@@ -62,6 +66,6 @@ class Batched:
 
 def _names(labels: Mapping[int, str]) -> tuple[str, ...] | None:
     """Return the names in the order of the classes; None if a class has none."""
-    known = {int(number): str(text) for number, text in labels.items()}
-    numbers = range(len(known))
-    return tuple(known[number] for number in numbers) if known.keys() == {*numbers} else None
+    names = {int(number): str(text) for number, text in labels.items()}
+    numbers = range(len(names))
+    return tuple(names[number] for number in numbers) if names.keys() == {*numbers} else None

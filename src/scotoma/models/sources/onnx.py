@@ -106,12 +106,12 @@ class Program:
         return self  # a session does not change, and cannot be copied
 
     def _run(self, values: np.ndarray, size: int) -> np.ndarray:
-        missing = size - len(values)
-        if missing:  # a program for batches of one size
-            values = np.concatenate([values, np.repeat(values[:1], missing, 0)])
-        (answers,) = self.session.run([self.output], {self.input.name: values})
-        answers = np.asarray(answers)
-        return answers[: len(answers) - missing].astype(np.float32)
+        padding = size - len(values)
+        if padding:  # a program for batches of one size
+            values = np.concatenate([values, np.repeat(values[:1], padding, 0)])
+        (outputs,) = self.session.run([self.output], {self.input.name: values})
+        outputs = np.asarray(outputs)
+        return outputs[: len(outputs) - padding].astype(np.float32)
 
     def _scores(self, path: Path) -> str:
         """Return the name of the output with the scores; classifiers may return labels beside."""

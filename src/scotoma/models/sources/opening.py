@@ -82,8 +82,8 @@ def _range(text: str | Range) -> Range:
         low, high = map(float, parts)
         if low < high:
             return low, high
-    shown = text if isinstance(text, str) else ":".join(map(str, text))
-    raise InputError(f"value_range={shown}: want LOW:HIGH, such as 0:255 or -1:1")
+    given = text if isinstance(text, str) else ":".join(map(str, text))
+    raise InputError(f"value_range={given}: want LOW:HIGH, such as 0:255 or -1:1")
 
 
 @contextlib.contextmanager

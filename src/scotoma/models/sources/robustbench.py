@@ -28,9 +28,9 @@ def robustbench(rest: str, opening: Opening) -> Classifier:
             "robustbench:cifar10/Linf/Carmon2019Unlabeled"
         )
     data, threat, name = parts
-    for what, value, known in (("data set", data, list(SIZES)), ("threat", threat, list(THREATS))):
-        if value not in known:
-            raise InputError(f"{spec}: unknown {what} {value!r}; {nearest(value, known)}")
+    for what, value, names in (("data set", data, list(SIZES)), ("threat", threat, list(THREATS))):
+        if value not in names:
+            raise InputError(f"{spec}: unknown {what} {value!r}; {nearest(value, names)}")
     utils: Any = require("robustbench.utils", "model robustbench:DATASET/THREAT/NAME", INSTALL)
     with one_line(spec):
         module = utils.load_model(model_name=name, dataset=data, threat_model=threat)

@@ -41,28 +41,28 @@ def of_timm(network: nn.Module, name: str) -> Classifier:
         InputError: its images are cropped in a way that is unknown here.
     """
     data: Any = require("timm.data", "model timm:NAME", INSTALL)
-    said = data.resolve_data_config({}, model=network)
-    size = (int(said["input_size"][1]), int(said["input_size"][2]))
-    scaled = [math.floor(side / said["crop_pct"]) for side in size]
-    if said["crop_mode"] == "squash":
+    config = data.resolve_data_config({}, model=network)
+    size = (int(config["input_size"][1]), int(config["input_size"][2]))
+    scaled = [math.floor(side / config["crop_pct"]) for side in size]
+    if config["crop_mode"] == "squash":
         resize: int | tuple[int, int] = (scaled[0], scaled[1])
-    elif said["crop_mode"] == "center" and size[0] == size[1]:
+    elif config["crop_mode"] == "center" and size[0] == size[1]:
         resize = scaled[0]
     else:
         raise InputError(
-            f"timm:{name}: images are prepared with crop_mode {said['crop_mode']!r} at "
+            f"timm:{name}: images are prepared with crop_mode {config['crop_mode']!r} at "
             f"{size[0]}x{size[1]}, which is unknown here; audit it as file.py:FUNCTION"
         )
-    spec = InputSpec(size, resize, size, said["interpolation"])
-    module = Prepared(network, spec, said["mean"], said["std"], odd="round")
+    spec = InputSpec(size, resize, size, config["interpolation"])
+    module = Prepared(network, spec, config["mean"], config["std"], odd="round")
     return Classifier.of(module, name, classes=_classes(network, data), input=spec)
 
 
 def _classes(network: nn.Module, data: Any) -> tuple[str, ...] | None:
     """Return the names of the classes, where timm has as many as the network has outputs."""
-    said: dict[str, Any] = getattr(network, "pretrained_cfg", {})
-    if said.get("label_names"):
-        return tuple(map(str, said["label_names"]))
+    config: dict[str, Any] = getattr(network, "pretrained_cfg", {})
+    if config.get("label_names"):
+        return tuple(map(str, config["label_names"]))
     subset = data.infer_imagenet_subset(network)
     if not subset:
         return None

@@ -22,13 +22,13 @@ def torchvision(rest: str, opening: Opening) -> Classifier:
     spec = f"torchvision:{rest}"
     opening.only(spec, "weights")
     models: Any = require("torchvision.models", "model torchvision:NAME", INSTALL)
-    name, _, chosen = rest.partition("@")
+    name, _, tag = rest.partition("@")
     if name not in models.list_models():
         raise InputError(f"{spec}: unknown; {nearest(name, models.list_models())}")
-    known = models.get_model_weights(name)
-    if chosen and chosen not in known.__members__:
-        raise InputError(f"{spec}: unknown weights; {nearest(chosen, list(known.__members__))}")
-    weights = known[chosen] if chosen else known.DEFAULT
+    available = models.get_model_weights(name)
+    if tag and tag not in available.__members__:
+        raise InputError(f"{spec}: unknown weights; {nearest(tag, list(available.__members__))}")
+    weights = available[tag] if tag else available.DEFAULT
     _transforms(weights, rest)  # before anything is downloaded
     with one_line(spec):
         network = models.get_model(name, weights=weights if opening.weights is None else None)
@@ -42,16 +42,16 @@ def of_torchvision(network: nn.Module, weights: Any, name: str) -> Classifier:
     Raises:
         InputError: these are not the transforms of an image classifier.
     """
-    said = _transforms(weights, name)
-    crop, resize = said.crop_size[0], said.resize_size[0]
-    spec = InputSpec((crop, crop), resize, (crop, crop), said.interpolation.value)
-    module = Prepared(network, spec, said.mean, said.std, odd="round")
+    transforms = _transforms(weights, name)
+    crop, resize = transforms.crop_size[0], transforms.resize_size[0]
+    spec = InputSpec((crop, crop), resize, (crop, crop), transforms.interpolation.value)
+    module = Prepared(network, spec, transforms.mean, transforms.std, odd="round")
     classes = tuple(weights.meta.get("categories", ())) or None
     return Classifier.of(module, name, classes=classes, input=spec)
 
 
 def _transforms(weights: Any, name: str) -> Any:
-    said = weights.transforms()
-    if type(said).__name__ != "ImageClassification":
+    transforms = weights.transforms()
+    if type(transforms).__name__ != "ImageClassification":
         raise InputError(f"torchvision:{name}: no image classifier")
-    return said
+    return transforms

@@ -47,8 +47,8 @@ def transformers(rest: str, opening: Opening) -> Classifier:
     module = _prepared(network, processor, channels, spec)
     labels = config.id2label
     classes = tuple(str(labels[number]) for number in range(len(labels)))
-    named = None if classes[0] == "LABEL_0" else classes
-    return Classifier.of(module, name, classes=named, input=module.spec)
+    names = None if classes[0] == "LABEL_0" else classes
+    return Classifier.of(module, name, classes=names, input=module.spec)
 
 
 def _opened(spec: str, source: str, revision: str | None, trust: bool) -> tuple[Any, Any, Any]:
@@ -59,10 +59,10 @@ def _opened(spec: str, source: str, revision: str | None, trust: bool) -> tuple[
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust}
     with _quiet(), _explained(spec, trust):
         config: Any = AutoConfig.from_pretrained(source, **shared)
-        known: Any = AutoModelForImageClassification
-        if type(config) not in known._model_mapping:
-            made = ", ".join(getattr(config, "architectures", None) or [config.model_type])
-            raise InputError(f"{spec}: {made} is no image classifier")
+        factory: Any = AutoModelForImageClassification
+        if type(config) not in factory._model_mapping:
+            architectures = ", ".join(getattr(config, "architectures", None) or [config.model_type])
+            raise InputError(f"{spec}: {architectures} is no image classifier")
         processor = AutoImageProcessor.from_pretrained(source, **shared)
         network = AutoModelForImageClassification.from_pretrained(
             source, use_safetensors=None if trust else True, **shared
@@ -90,10 +90,10 @@ def _prepared(network: nn.Module, processor: Any, channels: int, spec: str) -> P
     Raises:
         InputError: the processor does something else.
     """
-    read = _read_spec(processor, spec)
+    input_spec = _read_spec(processor, spec)
     with one_line(spec):
         black, *pure = (
-            _processed(processor, read.size, channels, bright)
+            _processed(processor, input_spec.size, channels, bright)
             for bright in (None, *range(channels))
         )
     gains = np.stack(pure) - black  # gains[i, j]: channel j of the network by channel i of images
@@ -101,15 +101,15 @@ def _prepared(network: nn.Module, processor: Any, channels: int, spec: str) -> P
     scale = gains[order, range(channels)]
     if not np.all(scale) or np.abs(gains).sum() > np.abs(scale).sum() * 1.001:
         raise InputError(f"{spec}: its processor mixes colours, which cannot be moved into a model")
-    made = Prepared(
+    module = Prepared(
         network,
-        read,
+        input_spec,
         (-black / scale).round(6).tolist(),
         (1 / scale).round(6).tolist(),
         order.tolist(),
     )
-    _compare(made, processor, channels, spec)
-    return made
+    _compare(module, processor, channels, spec)
+    return module
 
 
 def _read_spec(processor: Any, spec: str) -> InputSpec:
@@ -142,15 +142,15 @@ def _read_spec(processor: Any, spec: str) -> InputSpec:
 
 def _sizes(processor: Any, name: str) -> dict[str, Any]:
     """Return "exact" (height, width) or "short", the length of the shorter side."""
-    said = getattr(processor, name, None)
-    if isinstance(said, int):
-        return {"short": said}
-    read = {key: getattr(said, key, None) for key in ("height", "width", "shortest_edge")}
-    if isinstance(said, dict):
-        read = {key: said.get(key) for key in read}
-    if read["height"] and read["width"]:
-        return {"exact": (read["height"], read["width"])}
-    return {"short": read["shortest_edge"]} if read["shortest_edge"] else {}
+    setting = getattr(processor, name, None)
+    if isinstance(setting, int):
+        return {"short": setting}
+    sides = {key: getattr(setting, key, None) for key in ("height", "width", "shortest_edge")}
+    if isinstance(setting, dict):
+        sides = {key: setting.get(key) for key in sides}
+    if sides["height"] and sides["width"]:
+        return {"exact": (sides["height"], sides["width"])}
+    return {"short": sides["shortest_edge"]} if sides["shortest_edge"] else {}
 
 
 def _processed(
@@ -170,9 +170,9 @@ def _run(processor: Any, image: np.ndarray) -> np.ndarray:
     return np.asarray(values)
 
 
-def _compare(made: Prepared, processor: Any, channels: int, spec: str) -> None:
+def _compare(module: Prepared, processor: Any, channels: int, spec: str) -> None:
     """Raise `InputError` if the module does not do with images what the processor does."""
-    height, width = made.spec.size
+    height, width = module.spec.size
     shape = (height * 5 // 4 + 3, width * 3 // 2 + 2)
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (8, 8, channels), np.uint8)
@@ -180,18 +180,18 @@ def _compare(made: Prepared, processor: Any, channels: int, spec: str) -> None:
     layers = [Image.fromarray(coarse[:, :, c]).resize(across, 2) for c in range(channels)]
     image = np.stack([np.asarray(layer) for layer in layers], 2)
     with one_line(spec):
-        wanted = torch.from_numpy(_run(processor, image))
+        expected = torch.from_numpy(_run(processor, image))
     with torch.no_grad():
-        got = made.prepare(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0]
-    if got.shape == wanted.shape:
-        worst = float(((got - wanted) * made.std[0]).abs().max())
+        actual = module.prepare(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0]
+    if actual.shape == expected.shape:
+        worst = float(((actual - expected) * module.std[0]).abs().max())
         if worst <= TOLERANCE:
             return
-        why = f"values differ by up to {worst:.3g} of the range of pixels"
+        fault = f"values differ by up to {worst:.3g} of the range of pixels"
     else:
-        why = f"it makes {tuple(wanted.shape)} of an image, the module {tuple(got.shape)}"
+        fault = f"it makes {tuple(expected.shape)} of an image, the module {tuple(actual.shape)}"
     raise InputError(
-        f"{spec}: {type(processor).__name__} does more than resize, crop and normalise ({why}); "
+        f"{spec}: {type(processor).__name__} does more than resize, crop and normalise ({fault}); "
         "write a module around the network and audit file.py:FUNCTION"
     )
 
