@@ -70,9 +70,9 @@ def test_damaged_cards_are_refused(tmp_path, net, card, says):
 
 
 def same(tensors, net) -> bool:
-    wanted = net.state_dict()
-    return tensors.keys() == wanted.keys() and all(
-        torch.equal(tensors[name], wanted[name]) for name in wanted
+    expected = net.state_dict()
+    return tensors.keys() == expected.keys() and all(
+        torch.equal(tensors[name], expected[name]) for name in expected
     )
 
 

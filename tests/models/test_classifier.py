@@ -250,10 +250,10 @@ def test_a_model_that_is_random_on_attacked_images_alone_is_marked(digits):
     assert is_randomised(checked.module)
     images = digits.test.images(torch.arange(24))
     labels = checked.module(images).argmax(1)
-    seen = look(
+    result = look(
         Batch(checked.module, images, labels, Randomness.default(images)), Threat("linf", 0.1)
     )
-    assert seen.shows("random")
+    assert result.shows("random")
 
 
 class Reusing(nn.Module):
@@ -264,8 +264,8 @@ class Reusing(nn.Module):
         self.own: dict[int, torch.Tensor] = {}
 
     def forward(self, images):
-        kept = self.own.setdefault(len(images), torch.empty(len(images), 10))
-        return kept.copy_(images.flatten(1)[:, :10])
+        buffer = self.own.setdefault(len(images), torch.empty(len(images), 10))
+        return buffer.copy_(images.flatten(1)[:, :10])
 
 
 def test_a_model_that_overwrites_its_logits_is_refused(digits):

@@ -63,10 +63,10 @@ def test_the_likely_cause_is_named(linear, digits, what):
 def test_a_sound_model_goes_on(linear, digits):
     model = load_model(linear).checked(digits)
     stop_at_chance(model, digits)
-    seen = diagnose(model, digits)
-    assert (seen.at_chance, seen.cause, seen.images) == (False, "", 100)
-    assert seen.correct > 80
-    assert seen.scales.keys() == {"in [0, 255]", "in [-1, 1]", "normalised as for MNIST"}
+    diagnosis = diagnose(model, digits)
+    assert (diagnosis.at_chance, diagnosis.cause, diagnosis.images) == (False, "", 100)
+    assert diagnosis.correct > 80
+    assert diagnosis.scales.keys() == {"in [0, 255]", "in [-1, 1]", "normalised as for MNIST"}
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_another_scale_is_noted_for_a_model_above_chance(linear, digits):
     assert scale_note(load_model(model).checked(data), data) == []
     off = from_memory((images, linear(images).argmax(1)))
     checked = load_model(model).checked(off)
-    seen = diagnose(checked, off)
+    diagnosis = diagnose(checked, off)
     (note,) = scale_note(checked, off)
-    assert f"The model classifies {seen.correct} of 60 images" in note
+    assert f"The model classifies {diagnosis.correct} of 60 images" in note
     assert "With pixels in [-1, 1] it classifies 60 of 60 correctly" in note
     assert note in make_claim(model, (images, off.test.labels), "linf:0.1").model.notes

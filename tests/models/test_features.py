@@ -90,8 +90,8 @@ def test_wrappers_are_seen_through(net, images):
 def test_a_randomised_model_is_averaged_over_its_draws(images):
     torch.manual_seed(0)
     net = Noisy()
-    got = features(Randomised(net), images, None)
-    assert (got - images.flatten(1)).std() == pytest.approx(1 / 8**0.5, rel=0.2)
+    values = features(Randomised(net), images, None)
+    assert (values - images.flatten(1)).std() == pytest.approx(1 / 8**0.5, rel=0.2)
 
 
 class Pair(nn.Module):

@@ -25,28 +25,30 @@ def split(n: int = 50, classes: int = 4, dtype: type = np.uint8) -> ArraySplit:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_logits_are_distances_to_the_nearest_of_each_class(dtype: type):
-    known = split(dtype=dtype)
-    model = NearestNeighbour(4).remember(known)
+    training = split(dtype=dtype)
+    model = NearestNeighbour(4).remember(training)
     assert model.images.dtype == (torch.uint8 if dtype is np.uint8 else torch.float32)
-    x = torch.rand(7, *known.shape)
-    everything = known.images(torch.arange(len(known)))
+    x = torch.rand(7, *training.shape)
+    everything = training.images(torch.arange(len(training)))
     distances = torch.cdist(x.flatten(1).double(), everything.flatten(1).double())
-    expected = torch.stack([distances[:, known.labels == label].amin(1) for label in range(4)], 1)
+    expected = torch.stack(
+        [distances[:, training.labels == label].amin(1) for label in range(4)], 1
+    )
     assert torch.allclose(model(x), -expected.float(), atol=1e-5)
-    assert torch.equal(model(everything).argmax(1), known.labels)
+    assert torch.equal(model(everything).argmax(1), training.labels)
 
 
 def test_the_gradient_points_to_the_neighbour():
-    known = split()
-    model = NearestNeighbour(4).remember(known)
-    x = torch.rand(3, *known.shape, requires_grad=True)
+    training = split()
+    model = NearestNeighbour(4).remember(training)
+    x = torch.rand(3, *training.shape, requires_grad=True)
     (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
     assert torch.allclose(gradient.flatten(1).norm(dim=1), torch.ones(3))
     with torch.no_grad():
         assert (model(x + 0.01 * gradient)[:, 1] - model(x)[:, 1]).allclose(
             torch.tensor(0.01), atol=1e-4
         )
-    x = known.images(torch.arange(3)).requires_grad_()
+    x = training.images(torch.arange(3)).requires_grad_()
     (gradient,) = torch.autograd.grad(model(x).sum(), x)
     assert gradient.isfinite().all()
 

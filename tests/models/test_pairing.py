@@ -38,15 +38,15 @@ def network(outputs: int, names: tuple[str, ...] | None = None, channels: int = 
 def test_classes_in_another_order_are_matched_by_name():
     data = made(("ant", "sea_cow", "tench"), [0, 1, 2, 2])
     model = network(4, ("Tench, Tinca tinca", "dog", "ant", "manatee, sea cow"))
-    found = fitted(data, model)
-    assert found.test.labels.tolist() == [2, 3, 0, 0]
-    assert found.classes == model.classes
-    assert found.notes == (
+    matched = fitted(data, model)
+    assert matched.test.labels.tolist() == [2, 3, 0, 0]
+    assert matched.classes == model.classes
+    assert matched.notes == (
         "Classes are matched by name: 3 classes of mine are among the 4 outputs of model net.",
     )
-    assert found.sha256 != data.sha256
-    assert torch.equal(found.test.images(torch.arange(4)), data.test.images(torch.arange(4)))
-    assert fitted(found, model) is found
+    assert matched.sha256 != data.sha256
+    assert torch.equal(matched.test.images(torch.arange(4)), data.test.images(torch.arange(4)))
+    assert fitted(matched, model) is matched
     assert data.test.labels.tolist() == [0, 1, 2, 2]
 
 
@@ -75,18 +75,18 @@ def test_two_classes_for_one_output():
 @pytest.mark.parametrize("names", [("n01", "n02"), ("LABEL_0", "LABEL_1")])
 def test_without_common_names_numbers_count(names):
     data = made(("ant", "dog"), [0, 1])
-    found = fitted(data, network(2, names))
-    assert found.test.labels.tolist() == [0, 1]
-    assert ["class numbers are taken to mean the same" in note for note in found.notes] == (
+    matched = fitted(data, network(2, names))
+    assert matched.test.labels.tolist() == [0, 1]
+    assert ["class numbers are taken to mean the same" in note for note in matched.notes] == (
         [] if names[0] == "LABEL_0" else [True]
     )
 
 
 def test_folders_named_by_numbers_are_numbers_of_outputs():
     data = made(("22", "243", "99"), [0, 1, 2])
-    found = fitted(data, network(300))
-    assert found.test.labels.tolist() == [22, 243, 99]
-    assert "numbers of outputs of model net" in found.notes[0]
+    matched = fitted(data, network(300))
+    assert matched.test.labels.tolist() == [22, 243, 99]
+    assert "numbers of outputs of model net" in matched.notes[0]
     assert make_claim(network(300), data, "linf:0.1").data.test.labels.tolist() == [22, 243, 99]
     # a model of as many classes was trained in the order of the folders
     assert fitted(data, network(3)) is data
@@ -96,8 +96,8 @@ def test_grey_images_for_a_model_of_colour():
     data = made(None, [0, 1, 0])
     claim = make_claim(network(2, channels=3), data, "linf:0.1")
     assert claim.data.shape == (3, 4, 4)
-    got = claim.data.test.images(torch.tensor([2, 0]))
-    assert torch.equal(got, data.test.images(torch.tensor([2, 0])).expand(2, 3, 4, 4))
+    pixels = claim.data.test.images(torch.tensor([2, 0]))
+    assert torch.equal(pixels, data.test.images(torch.tensor([2, 0])).expand(2, 3, 4, 4))
     assert claim.data.notes == ("Grey images of mine have three equal channels for model net.",)
     assert claim.data.sha256 != data.sha256
     # also from memory

@@ -54,8 +54,8 @@ def test_a_shortcut_keeps_the_image_where_the_body_is_silent():
     nn.init.zeros_(unit.conv2.weight)  # type: ignore[arg-type]
     images = torch.rand(1, 4, 8, 8)
     out = unit(images)
-    kept = nn.functional.leaky_relu(unit.norm1(images), 0.1)  # type: ignore[operator]
-    assert torch.allclose(out[:, 1:5], kept)
+    shortcut = nn.functional.leaky_relu(unit.norm1(images), 0.1)  # type: ignore[operator]
+    assert torch.allclose(out[:, 1:5], shortcut)
     assert not out[:, [0, 5]].any()
 
 

@@ -91,9 +91,9 @@ def test_gradients(defended, tested, name):
     if name in CUT:
         assert not defended[name](images.clone().requires_grad_()).requires_grad
     else:
-        found = gradient(defended[name], images)
-        assert bool(found.any()) == (name not in FLAT)
-        assert found.isfinite().all()
+        slope = gradient(defended[name], images)
+        assert bool(slope.any()) == (name not in FLAT)
+        assert slope.isfinite().all()
 
 
 def test_scaled_logits_saturate_the_cross_entropy_and_not_the_logits(defended, tested):
@@ -187,10 +187,10 @@ def test_jpeg_keeps_what_its_table_resolves_and_any_size():
 
 def test_quantised_images_have_few_values(tested):
     for name, values in {"input-quantisation": 8, "thermometer": 17}.items():
-        seen = DEFENCES[name](nn.Identity())(tested[0]).unique()
-        assert len(seen) <= values
-        assert seen.min() == 0
-        assert seen.max() == 1
+        levels = DEFENCES[name](nn.Identity())(tested[0]).unique()
+        assert len(levels) <= values
+        assert levels.min() == 0
+        assert levels.max() == 1
 
 
 def test_resized_images_lie_inside_a_frame_of_zeros():

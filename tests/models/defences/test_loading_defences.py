@@ -47,8 +47,8 @@ def test_defences_nest(path, tested, tmp_path):
 
 def test_a_fitted_one_uses_the_data(path, digits, network, training, tested):
     loaded = load_model(f"defence:mean-sparse:{path}", data=digits)
-    wanted = defend("mean-sparse", network, *training)
-    assert torch.equal(loaded.module(tested[0]), wanted(tested[0]))
+    expected = defend("mean-sparse", network, *training)
+    assert torch.equal(loaded.module(tested[0]), expected(tested[0]))
     for data in (None, replace(digits, train=None)):
         with pytest.raises(InputError, match="fitted on training images"):
             load_model(f"defence:mean-sparse:{path}", data=data)

@@ -29,8 +29,8 @@ def check(module: Prepared, wanted: torch.Tensor, picture: Image.Image) -> None:
     """The module prepares the picture as the library's own transforms do, with gradients."""
     images = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     images.requires_grad_()
-    got = module.prepare(images)
-    assert float(((got.detach() - wanted) * module.std).abs().max()) <= ROUNDED
+    prepared = module.prepare(images)
+    assert float(((prepared.detach() - wanted) * module.std).abs().max()) <= ROUNDED
     module(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0

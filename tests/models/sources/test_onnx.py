@@ -58,9 +58,9 @@ def test_the_range_of_pixels_is_found_out_or_said(program, linear, digits, image
     assert checked.module.range == (0, 255)
     assert "pixels in [0, 255], because it classifies" in checked.notes[0]
     assert torch.allclose(checked.module(images), linear(images), atol=1e-4)
-    said = load_model(f"onnx:{path}", value_range="-1:1").checked(digits)
-    assert (said.module.range, len(said.notes)) == ((-1, 1), 1)
-    assert said.sha256 != checked.sha256
+    classifier = load_model(f"onnx:{path}", value_range="-1:1").checked(digits)
+    assert (classifier.module.range, len(classifier.notes)) == ((-1, 1), 1)
+    assert classifier.sha256 != checked.sha256
 
 
 def test_the_hash_follows_the_file(program):

@@ -44,7 +44,7 @@ def folders(library, tmp_path_factory):
     """Folders as `save_pretrained` writes them: a network with random weights, and a processor."""
     names = {"id2label": NAMES, "label2id": {name: i for i, name in NAMES.items()}}
     stages = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
-    made = {
+    pairs = {
         "vit": (
             library.ViTForImageClassification(library.ViTConfig(**SMALL, **names)),
             library.ViTImageProcessor(size={"height": 32, "width": 32}),
@@ -89,7 +89,7 @@ def folders(library, tmp_path_factory):
         ),
     }
     root = tmp_path_factory.mktemp("hub")
-    for name, (network, processor) in made.items():
+    for name, (network, processor) in pairs.items():
         network.save_pretrained(root / name)
         processor.save_pretrained(root / name)
     return root
@@ -106,11 +106,11 @@ def test_the_module_does_what_the_processor_does(library, folders, name, size):
     layers = [Image.fromarray(coarse[:, :, c]).resize(size, 3) for c in range(channels)]
     pixels = np.stack([np.asarray(layer) for layer in layers])
     picture = layers[0] if channels == 1 else Image.merge("RGB", layers)
-    wanted = torch.from_numpy(np.asarray(processor(picture)["pixel_values"]))
+    expected = torch.from_numpy(np.asarray(processor(picture)["pixel_values"]))
     images = torch.from_numpy(pixels)[None].float() / 255
     images.requires_grad_()
-    got = model.prepare(images)
-    assert float(((got.detach() - wanted) * model.std).abs().max()) <= TOLERANCE
+    prepared = model.prepare(images)
+    assert float(((prepared.detach() - expected) * model.std).abs().max()) <= TOLERANCE
     model(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
