@@ -95,8 +95,8 @@ def _short_name(attack: str | None) -> str | None:
 
 
 def _sides(audit: Audit, audits: Audits) -> np.ndarray:
-    kept = beyond(audit.sizes(audits.threat.norm), audits.threat.eps)
-    return np.where(audit.correct(), np.where(kept, KEPT, FOOLED), MISSED)
+    withstands = beyond(audit.sizes(audits.threat.norm), audits.threat.eps)
+    return np.where(audit.correct(), np.where(withstands, KEPT, FOOLED), MISSED)
 
 
 def _count_outcomes(audits: Audits, sides: np.ndarray) -> list[Row]:

@@ -61,19 +61,19 @@ class Folder:
     @cached_property
     def units(self) -> list[tuple[Path, dict[str, Any] | None, pl.DataFrame | None, bool]]:
         """Path, configuration and table of each unit, and whether its name fits its content."""
-        found = []
+        entries = []
         for path in sorted((self.folder / "units").glob("*.parquet")):
             content = path.read_bytes()
             try:
                 text = pl.read_parquet_metadata(io.BytesIO(content))["scotoma"]
                 config, table = json.loads(text), pl.read_parquet(io.BytesIO(content))
             except (KeyError, ValueError, OSError, pl.exceptions.PolarsError):
-                found.append((path, None, None, False))
+                entries.append((path, None, None, False))
                 continue
             key, code = (hashlib.sha256(each).hexdigest() for each in (text.encode(), content))
             name_fits = path.name == f"{key[:32]}.{code[:16]}.parquet"
-            found.append((path, config, table, name_fits))
-        return found
+            entries.append((path, config, table, name_fits))
+        return entries
 
     def of_kind(self, kind: str) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
         """Yield configuration and table of the units of a kind that belong to this audit.
