@@ -97,7 +97,9 @@ document.body.append(`[asked ${asked}, ${document.getElementById("count").textCo
     path = tmp_path / "judge.html"
     path.write_text(html.replace("</html>", script))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    dom = subprocess.run([*command, f"file://{path}"], capture_output=True, text=True, timeout=120)
+    own = f"--user-data-dir={tmp_path / 'profile'}"  # beside another Chromium
+    command += [own, f"file://{path}"]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120)
     match = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)
     assert match
     *lines, count = match[1].split("\n")
