@@ -1,4 +1,5 @@
-# Everything runs inside .venv, which is made on first use and brought up to date when the dependencies change.
+# Everything runs inside .venv, which is made on first use and brought up to date when the
+# dependencies change.
 PYTHON ?= python3
 BIN := .venv/bin
 # torch is pinned: an open range takes a build with gigabytes of CUDA libraries
@@ -37,7 +38,7 @@ clean:
 	rm -rf .venv .venv-hub runs build dist .pytest_cache .ruff_cache
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "scotoma needs Python 3.11 or newer")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scotoma needs Python 3.11")'
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@
@@ -48,10 +49,12 @@ clean:
 
 .venv-hub/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-hub
-	.venv-hub/bin/pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm pytest --editable .
+	.venv-hub/bin/pip install --quiet --disable-pip-version-check \
+		torch==2.14.1 torchvision==0.29.1 timm pytest --editable .
 	touch $@
 
+# torchattacks declares torchvision, which it never imports, and a requests that nothing else bears
 .venv/peers: .venv/installed
 	$(PIP) --editable '.[peers]'
-	$(PIP) --no-deps torchattacks  # declares torchvision, which it never imports, and a requests that nothing else bears
+	$(PIP) --no-deps torchattacks
 	touch $@

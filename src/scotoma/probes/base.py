@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeGuard
@@ -85,7 +86,7 @@ class Settings:
         return with_gradient(attack, self.gradient)
 
 
-class Probe:
+class Probe(ABC):
     """A question about a claim. A subclass is a dataclass whose fields are its options.
 
     `thresholds` names the fields that decide the verdict, each a share from 0 to 1. A probe with
@@ -122,6 +123,7 @@ class Probe:
         """Return the options that belong in the report, as JSON values, after `prepare`."""
         return {}
 
+    @abstractmethod
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         """Obtain evidence from the run, and return a function from the ledger to the finding.
 
@@ -129,7 +131,6 @@ class Probe:
         the ledger of the images of `run`, to which all probes have added their records. It may read
         images from the run (`Run.examples`).
         """
-        raise NotImplementedError
 
     def finding(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         """Measure and report at once, from the records that this probe asks for and no others."""
